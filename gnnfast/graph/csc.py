@@ -1,0 +1,231 @@
+"""The graph every sampler walks: in-neighbors by node, in compressed columns."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from gnnfast.graph.block import Block
+from gnnfast.kernels.cpu import csc as kernels
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+NO_WEIGHTS = torch.empty(0)
+
+
+class CSCGraph:
+    """A directed graph as compressed sparse columns: edge u -> v stands in column v.
+
+    Args:
+        indptr: int64, `(num_nodes + 1,)`; the in-neighbors of v are `indices[indptr[v]:indptr[v + 1]]`.
+        indices: int32 or int64, `(num_edges,)`; source of each edge.
+        edge_ids: int64, `(num_edges,)`; the caller's number of each edge, say its column in `edge_index`.
+        edge_weight: Floating, `(num_edges,)`.
+        validate: Whether to read all edges once and check that every source is a node.
+
+    Raises:
+        ValueError: If the arrays do not fit together or a source is outside the graph.
+    """
+
+    def __init__(
+        self,
+        indptr: Tensor,
+        indices: Tensor,
+        edge_ids: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        validate: bool = True,
+    ):
+        if indptr.dtype != torch.int64 or indptr.dim() != 1 or indptr.numel() == 0:
+            raise ValueError(f"indptr must be int64 of shape (num_nodes + 1,), got {_describe(indptr)}")
+        if indices.dtype not in (torch.int32, torch.int64) or indices.dim() != 1:
+            raise ValueError(f"indices must be int32 or int64 of shape (num_edges,), got {_describe(indices)}")
+        first, last = int(indptr[0]), int(indptr[-1])
+        if first != 0 or last != indices.numel():
+            raise ValueError(
+                f"indptr runs from {first} to {last} but indices holds {indices.numel()} edges: "
+                "were they built from the same edge list?"
+            )
+        for name, values in (("edge_ids", edge_ids), ("edge_weight", edge_weight)):
+            if values is not None and values.shape != indices.shape:
+                raise ValueError(f"{name} must have one entry per edge, {indices.numel()}, got {_describe(values)}")
+        if edge_weight is not None and not edge_weight.is_floating_point():
+            raise ValueError(f"edge_weight must be floating, got {edge_weight.dtype}")
+        if validate:
+            if bool((indptr[1:] < indptr[:-1]).any()):
+                raise ValueError("indptr must never decrease")
+            _check_ids("indices", indices, indptr.numel() - 1)
+        self.indptr = indptr
+        self.indices = indices
+        self.edge_ids = edge_ids
+        self.edge_weight = edge_weight
+
+    @classmethod
+    def from_edge_index(
+        cls,
+        edge_index: Tensor,
+        num_nodes: int | None = None,
+        edge_weight: Tensor | None = None,
+        keep_edge_ids: bool = False,
+    ) -> CSCGraph:
+        """Sorts edges by destination; parallel edges stay, in their order.
+
+        Args:
+            edge_index: Integers, `(2, num_edges)`: row 0 sources, row 1 destinations.
+            num_nodes: Defaults to the largest id plus 1.
+            edge_weight: Floating, `(num_edges,)`.
+            keep_edge_ids: Whether to remember each edge's column in `edge_index` as `edge_ids`.
+
+        Raises:
+            ValueError: If a shape is off or an id is negative or not below `num_nodes`.
+        """
+        if edge_index.dim() != 2 or edge_index.shape[0] != 2 or edge_index.is_floating_point():
+            raise ValueError(f"edge_index must be integers of shape (2, num_edges), got {_describe(edge_index)}")
+        num_edges = edge_index.shape[1]
+        if num_nodes is None:
+            num_nodes = int(edge_index.max()) + 1 if num_edges else 0
+        _check_ids("edge_index", edge_index, num_nodes)
+        if edge_weight is not None and edge_weight.shape != (num_edges,):
+            raise ValueError(f"edge_weight must have one entry per edge, {num_edges}, got {_describe(edge_weight)}")
+        indptr = torch.empty(num_nodes + 1, dtype=torch.int64)
+        indices = torch.empty(num_edges, dtype=index_dtype(num_nodes))
+        keep_positions = keep_edge_ids or edge_weight is not None
+        positions = torch.empty(num_edges if keep_positions else 0, dtype=torch.int64)
+        src, dst = edge_index.cpu().contiguous()
+        kernels.edges_to_csc(src.numpy(), dst.numpy(), indptr.numpy(), indices.numpy(), positions.numpy())
+        return cls(
+            indptr,
+            indices,
+            edge_ids=positions if keep_edge_ids else None,
+            edge_weight=None if edge_weight is None else edge_weight[positions],
+            validate=False,
+        )
+
+    @classmethod
+    def from_pyg(cls, data: Data, keep_edge_ids: bool = False) -> CSCGraph:
+        """The graph of a PyG `Data`: its `edge_index` or `adj_t`, and its `edge_weight`."""
+        from gnnfast.graph.pyg import graph_from_pyg
+
+        return graph_from_pyg(data, keep_edge_ids)
+
+    @classmethod
+    def from_sparse_tensor(cls, adj_t: Any) -> CSCGraph:
+        """The graph of a `torch_sparse.SparseTensor` in PyG's orientation: rows are destinations."""
+        indptr, indices, value = adj_t.csr()
+        num_nodes = indptr.numel() - 1
+        return cls(indptr, indices.to(index_dtype(num_nodes)), edge_weight=value, validate=False)
+
+    @property
+    def num_nodes(self) -> int:
+        return self.indptr.numel() - 1
+
+    @property
+    def num_edges(self) -> int:
+        return self.indices.numel()
+
+    @cached_property
+    def in_degree(self) -> Tensor:
+        """Number of in-edges by node, int64, `(num_nodes,)`."""
+        return self.indptr[1:] - self.indptr[:-1]
+
+    @property
+    def degree(self) -> Tensor:
+        """Sum of in-edge weights by node, self-loops left out, floating, `(num_nodes,)`: what GCN normalizes with."""
+        return self._column_sums[0]
+
+    @property
+    def self_loop_weight(self) -> Tensor | None:
+        """Weight of each node's self-loop, the last if there are several, and 1 where there is none, `(num_nodes,)`.
+
+        None if the graph has no self-loop at all.
+        """
+        return self._column_sums[1]
+
+    @cached_property
+    def _column_sums(self) -> tuple[Tensor, Tensor | None]:
+        weights = NO_WEIGHTS if self.edge_weight is None else self.edge_weight
+        dtype = weights.dtype if weights.dtype == torch.float64 else torch.float32
+        degree, self_loop = torch.empty(2, self.num_nodes, dtype=dtype)
+        num_loops = kernels.sum_columns(
+            self.indptr.numpy(),
+            self.indices.numpy(),
+            weights.to(dtype).numpy(),
+            degree.numpy(),
+            self_loop.numpy(),
+        )
+        return degree, self_loop if num_loops else None
+
+    def to_edge_index(self) -> Tensor:
+        """Edges as int64 `(2, num_edges)`, sources above destinations, sorted by destination."""
+        dst = torch.repeat_interleave(torch.arange(self.num_nodes), self.in_degree)
+        return torch.stack([self.indices.long(), dst])
+
+    def to_sparse_tensor(self) -> Any:
+        """The transposed adjacency as `torch_sparse.SparseTensor`, as PyG's models take it (extra `sparse`)."""
+        from gnnfast.graph.pyg import sparse_tensor
+
+        return sparse_tensor(self.indptr, self.indices, self.edge_weight, self.num_nodes)
+
+    def to_block(self) -> Block:
+        """The whole graph as one block whose sources are its destinations."""
+        return Block(
+            self.indptr,
+            self.indices,
+            num_src=self.num_nodes,
+            edge_ids=self.edge_ids,
+            edge_weight=self.edge_weight,
+            src_degree=self.degree,
+            self_loop_weight=self.self_loop_weight,
+        )
+
+    def to_undirected(self) -> CSCGraph:
+        """Each edge in both directions, once; parallel edges merge to one with the mean of their weights.
+
+        Columns come out sorted by source; `edge_ids` are dropped, since they no longer name single edges.
+        """
+        edge_index = self.to_edge_index()
+        weight = None if self.edge_weight is None else self.edge_weight.repeat(2)
+        both = CSCGraph.from_edge_index(torch.cat([edge_index, edge_index.flip(0)], dim=1), self.num_nodes, weight)
+        # Both directions being there, the transpose is the same graph with its columns sorted.
+        indptr, indices, edges = both.to_block().transpose
+        weight = None if both.edge_weight is None else both.edge_weight[edges]
+        merged = torch.empty_like(indptr)
+        kernels.merge_parallel_edges(
+            indptr.numpy(), indices.numpy(), (NO_WEIGHTS if weight is None else weight).numpy(), merged.numpy()
+        )
+        num_edges = int(merged[-1])
+        # Cloned, so that the merged edges' memory is freed.
+        return CSCGraph(
+            merged,
+            indices[:num_edges].clone(),
+            edge_weight=None if weight is None else weight[:num_edges].clone(),
+            validate=False,
+        )
+
+    def __repr__(self) -> str:
+        parts = [f"num_nodes={self.num_nodes}", f"num_edges={self.num_edges}"]
+        parts += [name for name in ("edge_ids", "edge_weight") if getattr(self, name) is not None]
+        return f"CSCGraph({', '.join(parts)})"
+
+
+def index_dtype(num_nodes: int) -> torch.dtype:
+    """int32 as long as every id fits: half the bytes that sampling reads."""
+    return torch.int32 if num_nodes <= torch.iinfo(torch.int32).max else torch.int64
+
+
+def _check_ids(name: str, ids: Tensor, num_nodes: int) -> None:
+    if ids.numel() == 0:
+        return
+    low, high = (int(bound) for bound in torch.aminmax(ids))
+    if low < 0 or high >= num_nodes:
+        bad = low if low < 0 else high
+        raise ValueError(
+            f"{name} holds node {bad}, but the graph's {num_nodes} nodes are numbered 0 to {num_nodes - 1}"
+        )
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"

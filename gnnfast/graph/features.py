@@ -1,0 +1,93 @@
+"""Rows by global id, from wherever they are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnnfast.kernels.cpu.gather import gather_rows
+
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+class FeatureStore:
+    """Feature rows in RAM or in a memory-mapped `.npy` file.
+
+    Args:
+        rows: float32, float16, bfloat16 or float64, `(num_rows, num_features)`.
+
+    Raises:
+        ValueError: If the shape or the type is another one.
+    """
+
+    def __init__(self, rows: Tensor):
+        if rows.dim() != 2 or rows.dtype not in _DTYPES:
+            raise ValueError(
+                "features must be float32, float16, bfloat16 or float64 of shape (num_nodes, num_features), "
+                f"got {str(rows.dtype).removeprefix('torch.')} of shape {tuple(rows.shape)}"
+            )
+        self.rows = rows.contiguous()
+        self._words = _as_words(self.rows)
+
+    @classmethod
+    def from_npy(cls, path: str | Path, memory_map: bool = True) -> FeatureStore:
+        """Opens a `.npy` file; memory-mapped, only the rows that are read come into RAM.
+
+        uint16 files hold bfloat16 bit patterns, as `save` writes them: NumPy has no such type.
+
+        Raises:
+            ValueError: If the file is not a readable `.npy` array of two dimensions.
+        """
+        # Copy-on-write: torch wants writable memory, the file must not change.
+        try:
+            array = np.load(path, mmap_mode="c" if memory_map else None, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{path} is not a whole .npy file: {error}") from error
+        rows = torch.from_numpy(array.view(np.int16) if array.dtype == np.uint16 else array)
+        return cls(rows.view(torch.bfloat16) if array.dtype == np.uint16 else rows)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the rows to a `.npy` file; bfloat16 as uint16 bit patterns."""
+        if self.dtype == torch.bfloat16:
+            np.save(path, self.rows.view(torch.int16).numpy().view(np.uint16))
+        else:
+            np.save(path, self.rows.numpy())
+
+    @property
+    def num_rows(self) -> int:
+        return self.rows.shape[0]
+
+    @property
+    def num_features(self) -> int:
+        return self.rows.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.rows.dtype
+
+    def gather(self, ids: Tensor, out: Tensor | None = None) -> Tensor:
+        """Copies rows, outside the interpreter lock and on one thread: loader threads each run their own.
+
+        Args:
+            ids: Rows to copy, integers, `(num_ids,)`, each in [0, num_rows): not checked here.
+            out: Where to, `(num_ids, num_features)` of the store's dtype, contiguous; fresh memory by default.
+        """
+        if out is None:
+            out = torch.empty(ids.numel(), self.num_features, dtype=self.dtype)
+        gather_rows(self._words, ids.numpy(), _as_words(out))
+        return out
+
+    def __repr__(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"FeatureStore({self.num_rows} x {self.num_features}, {dtype})"
+
+
+def _as_words(rows: Tensor) -> np.ndarray:
+    """Rows as 4-byte words, or 2-byte ones where those do not come out even."""
+    if rows.shape[1] == 0:
+        return np.empty((rows.shape[0], 0), np.int32)
+    row_bytes = rows.shape[1] * rows.element_size()
+    return rows.view(torch.int32 if row_bytes % 4 == 0 else torch.int16).numpy()

@@ -1,0 +1,113 @@
+"""The seam to PyG and torch_sparse: their types in, their types out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from gnnfast.graph.block import Block
+from gnnfast.graph.csc import CSCGraph
+from gnnfast.graph.dataset import Dataset
+from gnnfast.graph.features import FeatureStore
+from gnnfast.graph.minibatch import MiniBatch
+from gnnfast.graph.splits import mask_to_ids
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+
+def graph_from_pyg(data: Data, keep_edge_ids: bool = False) -> CSCGraph:
+    """The graph of a PyG `Data`: its `edge_index` or `adj_t`, and its `edge_weight`.
+
+    Raises:
+        TypeError: If `data` is heterogeneous.
+        ValueError: If it holds no edges in either form.
+    """
+    if hasattr(data, "edge_types"):
+        raise TypeError("a heterogeneous graph is not supported: pass one node and edge type, or data.to_homogeneous()")
+    if data.edge_index is not None:
+        weight = data.edge_weight if "edge_weight" in data else None
+        return CSCGraph.from_edge_index(data.edge_index, data.num_nodes, weight, keep_edge_ids)
+    if "adj_t" in data:
+        return CSCGraph.from_sparse_tensor(data.adj_t)
+    raise ValueError("the PyG data holds neither edge_index nor adj_t")
+
+
+def dataset_from_pyg(data: Data, name: str = "pyg") -> Dataset:
+    """A node-classification data set from a PyG `Data` with `x`, `y`, `train_mask`, `val_mask` and `test_mask`."""
+    missing = [key for key in ("x", "y", "train_mask", "val_mask", "test_mask") if getattr(data, key, None) is None]
+    if missing:
+        raise ValueError(f"the PyG data has no {', '.join(missing)}, which node classification needs")
+    return Dataset(
+        name=name,
+        graph=graph_from_pyg(data),
+        features=FeatureStore(data.x),
+        labels=data.y.squeeze(-1) if data.y.dim() == 2 and data.y.shape[1] == 1 else data.y,
+        train_ids=mask_to_ids(data.train_mask),
+        val_ids=mask_to_ids(data.val_mask),
+        test_ids=mask_to_ids(data.test_mask),
+    )
+
+
+def dataset_to_pyg(dataset: Dataset) -> Data:
+    """The data set as one PyG `Data`: features, labels, masks, `edge_index` sorted by destination, `edge_weight`."""
+    from torch_geometric.data import Data
+
+    data = Data(
+        x=dataset.features.rows, y=dataset.labels, edge_index=dataset.graph.to_edge_index(), num_nodes=dataset.num_nodes
+    )
+    if dataset.graph.edge_weight is not None:
+        data.edge_weight = dataset.graph.edge_weight
+    for key in ("train", "val", "test"):
+        mask = torch.zeros(dataset.num_nodes, dtype=torch.bool)
+        mask[getattr(dataset, f"{key}_ids")] = True
+        data[f"{key}_mask"] = mask
+    return data
+
+
+def minibatch_to_pyg(batch: MiniBatch) -> Data:
+    """One PyG `Data` with the edges of all blocks, each source-destination pair of a redrawn hop once."""
+    from torch_geometric.data import Data
+
+    widest = batch.blocks[0]
+    edge_index, edge_weight = widest.edge_index, widest.edge_weight
+    if not all(_is_prefix(block, widest) for block in batch.blocks[1:]):
+        edge_index = torch.cat([block.edge_index for block in batch.blocks], dim=1)
+        keys, inverse = torch.unique(edge_index[1] * batch.num_nodes + edge_index[0], return_inverse=True)
+        first = torch.empty_like(keys).scatter_(0, inverse.flip(0), torch.arange(inverse.numel()).flip(0))
+        edge_index = edge_index[:, first]
+        if edge_weight is not None:
+            edge_weight = torch.cat([b.edge_weight for b in batch.blocks if b.edge_weight is not None])[first]
+    data = Data(x=batch.x, y=batch.y, edge_index=edge_index, num_nodes=batch.num_nodes)
+    data.n_id, data.input_id, data.batch_size = batch.node_ids, batch.seed_nodes, batch.num_seeds
+    if edge_weight is not None:
+        data.edge_weight = edge_weight
+    return data
+
+
+def _is_prefix(block: Block, widest: Block) -> bool:
+    """Whether `block` is the first columns of `widest`, as where every node was expanded once."""
+    num_edges = block.num_edges
+    return bool(
+        block is widest
+        or torch.equal(block.indptr, widest.indptr[: block.num_dst + 1])
+        and torch.equal(block.indices, widest.indices[:num_edges])
+    )
+
+
+def sparse_tensor(indptr: Tensor, indices: Tensor, weight: Tensor | None, num_src: int) -> Any:
+    """CSC arrays as `torch_sparse.SparseTensor` of shape `(num_dst, num_src)`."""
+    try:
+        from torch_sparse import SparseTensor
+    except ImportError as error:
+        raise ImportError("SparseTensor needs torch_sparse: pip install 'gnnfast[sparse]'") from error
+    return SparseTensor(
+        rowptr=indptr,
+        col=indices.long(),
+        value=weight,
+        sparse_sizes=(indptr.numel() - 1, num_src),
+        is_sorted=True,
+        trust_data=True,
+    )

@@ -1,0 +1,77 @@
+"""How a kernel is compiled: without the interpreter lock, kept on disk, and with memory prefetch at hand."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from gnnfast.kernels.cache import kernel_cache_dir
+
+_CACHE_DIR = kernel_cache_dir()
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compiles a serial kernel that runs without the interpreter lock; threads may run several at once."""
+    return _compile(function, nogil=True)
+
+
+def parallel_kernel(function: Callable[..., Any]) -> Any:
+    """Compiles a kernel with `prange`. Only for the training thread: concurrent parallel kernels abort in numba."""
+    return _compile(function, nogil=True, parallel=True)
+
+
+def inline(function: Callable[..., Any]) -> Any:
+    """Compiles a function that kernels call; LLVM inlines it."""
+    return _compile(function)
+
+
+def _compile(function: Callable[..., Any], **options: Any) -> Any:
+    if _CACHE_DIR is None:
+        return numba.njit(**options)(function)
+    # numba reads its cache folder while it decorates: ours must not become that of the user's own functions.
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(_CACHE_DIR)
+    try:
+        return numba.njit(cache=True, **options)(function)
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch(typing_context: Any, array: Any, position: Any) -> Any:
+    """Asks the processor to load `array[position]` (flat position) into its caches; never faults."""
+    signature = types.void(array, position)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        view = context.make_array(signature.args[0])(context, builder, arguments[0])
+        address = builder.gep(view.data, [arguments[1]])
+        byte_pointer = ir.IntType(8).as_pointer()
+        word = ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [byte_pointer, word, word, word]),
+            "llvm.prefetch.p0",
+        )
+        read, keep, data = (ir.Constant(word, value) for value in (0, 3, 1))
+        builder.call(function, [builder.bitcast(address, byte_pointer), read, keep, data])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def multiply_high_low(typing_context: Any, a: Any, b: Any) -> Any:
+    """The 128-bit product of two unsigned 64-bit numbers as (high, low)."""
+    signature = types.UniTuple(types.uint64, 2)(types.uint64, types.uint64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        wide, word = ir.IntType(128), ir.IntType(64)
+        product = builder.mul(builder.zext(arguments[0], wide), builder.zext(arguments[1], wide))
+        high = builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), word)
+        low = builder.trunc(product, word)
+        return context.make_tuple(builder, signature.return_type, [high, low])
+
+    return signature, generate

@@ -1,0 +1,39 @@
+"""Copying rows by id: the bytes that feeding a model comes down to."""
+
+from gnnfast.kernels.cpu.compile import kernel, prefetch
+
+_ROWS_AHEAD = 4
+_WORDS_PER_LINE = 16  # of 4 bytes, in a cache line of 64
+
+
+@kernel
+def gather_rows(rows, ids, out):
+    """out[i] = rows[ids[i]], as plain 4-, 2- or 1-byte words.
+
+    rows  words (num_rows, num_words)    C-contiguous, in RAM or memory-mapped
+    ids   integers (num_ids,)
+    out   words (num_ids, num_words)
+    """
+    num_words = rows.shape[1]
+    for i in range(ids.size):
+        if i + _ROWS_AHEAD < ids.size:
+            ahead = ids[i + _ROWS_AHEAD] * num_words
+            for word in range(0, num_words, _WORDS_PER_LINE):
+                prefetch(rows, ahead + word)
+        source = ids[i]
+        for word in range(num_words):
+            out[i, word] = rows[source, word]
+
+
+@kernel
+def gather_values(values, ids, out):
+    """out[i] = values[ids[i]], one value each.
+
+    values  anything (num_values,)
+    ids     integers (num_ids,)
+    out     like values (num_ids,)
+    """
+    for i in range(ids.size):
+        if i + 16 < ids.size:
+            prefetch(values, ids[i + 16])
+        out[i] = values[ids[i]]
