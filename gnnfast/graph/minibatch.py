@@ -72,7 +72,7 @@ class MiniBatch:
         )
 
     def to_pyg(self) -> Data:
-        """The mini-batch as one PyG `Data`: all drawn edges, `n_id`, `input_id`, `batch_size`, the seeds' rows first."""
+        """The mini-batch as one PyG `Data`: all drawn edges, `n_id`, `input_id`, `batch_size`; seeds first."""
         from gnnfast.graph.pyg import minibatch_to_pyg
 
         return minibatch_to_pyg(self)

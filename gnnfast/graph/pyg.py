@@ -92,8 +92,10 @@ def _is_prefix(block: Block, widest: Block) -> bool:
     num_edges = block.num_edges
     return bool(
         block is widest
-        or torch.equal(block.indptr, widest.indptr[: block.num_dst + 1])
-        and torch.equal(block.indices, widest.indices[:num_edges])
+        or (
+            torch.equal(block.indptr, widest.indptr[: block.num_dst + 1])
+            and torch.equal(block.indices, widest.indices[:num_edges])
+        )
     )
 
 

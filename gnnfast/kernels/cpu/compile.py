@@ -5,7 +5,8 @@ from typing import Any
 
 import numba
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from gnnfast.kernels.cache import kernel_cache_dir
