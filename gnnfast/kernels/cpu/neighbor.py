@@ -1,0 +1,131 @@
+"""Drawing in-neighbors, uniformly, by keyed random numbers."""
+
+import numpy as np
+
+from gnnfast.kernels.cpu.compile import inline, kernel, prefetch
+from gnnfast.kernels.cpu.random import mix, node_key, random_below
+
+_AHEAD = 16  # nodes or edges whose memory is asked for before it is needed
+_SCAN_LIMIT = 32  # up to here a linear scan for repeats beats a hash table
+
+
+@kernel
+def count_neighbors(indptr, dst_nodes, fanout, replace, out_indptr):
+    """Counts the in-edges that `sample_neighbors` will draw for each destination.
+
+    indptr      int64 (num_nodes + 1,)
+    dst_nodes   int64 (num_dst,)
+    fanout      draws per destination; -1 means all in-edges
+    replace     whether a destination may draw an edge again, and so more draws than it has in-edges
+    out_indptr  int64 (num_dst + 1,)   filled
+
+    Returns whether every in-edge of every destination will be drawn exactly once.
+    """
+    complete = True
+    out_indptr[0] = 0
+    for i in range(dst_nodes.size):
+        if i + _AHEAD < dst_nodes.size:
+            prefetch(indptr, dst_nodes[i + _AHEAD])
+        node = dst_nodes[i]
+        degree = indptr[node + 1] - indptr[node]
+        if fanout < 0 or (degree <= fanout and not replace):
+            count = degree
+        else:
+            count = fanout if degree > 0 else 0
+            complete = complete and count == 0
+        out_indptr[i + 1] = out_indptr[i] + count
+    return complete
+
+
+@kernel
+def sample_neighbors(indptr, dst_nodes, layer_key, fanout, replace, out_indptr, out_edges):
+    """Draws in-edges of each destination: all of them where no more than `fanout`, else a uniform subset.
+
+    Floyd's algorithm (Bentley and Floyd, A Sample of Brilliance, 1987): the cost follows the fanout, not the
+    in-degree. Serial and without the interpreter lock, so that every loader thread runs its own.
+
+    indptr      int64 (num_nodes + 1,)
+    dst_nodes   int64 (num_dst,)
+    layer_key   uint64; draws are keyed by (layer_key, node, draw)
+    out_indptr  int64 (num_dst + 1,)           as `count_neighbors` left it
+    out_edges   int64 (out_indptr[-1],)        filled with positions in the graph's `indices`
+    """
+    num_slots = 16
+    while num_slots < 2 * fanout:
+        num_slots *= 2
+    slots = np.full(num_slots if fanout > _SCAN_LIMIT else 0, -1, dtype=np.int64)
+    for i in range(dst_nodes.size):
+        if i + _AHEAD < dst_nodes.size:
+            prefetch(indptr, dst_nodes[i + _AHEAD])
+        node = dst_nodes[i]
+        first_edge = indptr[node]
+        degree = indptr[node + 1] - first_edge
+        out = out_edges[out_indptr[i] : out_indptr[i + 1]]
+        if fanout < 0 or (degree <= fanout and not replace):
+            for k in range(degree):
+                out[k] = first_edge + k
+        elif replace:
+            key = node_key(layer_key, node)
+            for k in range(out.size):
+                out[k] = first_edge + random_below(key, k, degree)
+        else:
+            key = node_key(layer_key, node)
+            for k in range(fanout):
+                # Draw among the first `bound` edges; a repeat stands for the last of them, which no earlier draw
+                # could reach.
+                bound = degree - fanout + k + 1
+                edge = first_edge + random_below(key, k, bound)
+                repeated = _scan(out, k, edge) if fanout <= _SCAN_LIMIT else _is_in_table(slots, edge)
+                out[k] = first_edge + bound - 1 if repeated else edge
+                if fanout > _SCAN_LIMIT:
+                    _add_to_table(slots, out[k])
+            if fanout > _SCAN_LIMIT:
+                slots[:] = -1
+
+
+@inline
+def _scan(drawn, count, edge):
+    found = False
+    for k in range(count):
+        found |= drawn[k] == edge
+    return found
+
+
+@inline
+def _is_in_table(slots, edge):
+    mask = slots.size - 1
+    slot = np.int64(mix(np.uint64(edge))) & mask
+    while slots[slot] >= 0:
+        if slots[slot] == edge:
+            return True
+        slot = (slot + 1) & mask
+    return False
+
+
+@inline
+def _add_to_table(slots, edge):
+    mask = slots.size - 1
+    slot = np.int64(mix(np.uint64(edge))) & mask
+    while slots[slot] >= 0:
+        slot = (slot + 1) & mask
+    slots[slot] = edge
+
+
+@kernel
+def inclusion_weights(indptr, dst_nodes, out_indptr, out_weight):
+    """in-degree / number drawn, for each drawn edge: makes up for the in-edges left out.
+
+    indptr      int64 (num_nodes + 1,)
+    dst_nodes   int64 (num_dst,)
+    out_indptr  int64 (num_dst + 1,)           as `count_neighbors` left it
+    out_weight  float32 (out_indptr[-1],)      filled
+    """
+    for i in range(dst_nodes.size):
+        if i + _AHEAD < dst_nodes.size:
+            prefetch(indptr, dst_nodes[i + _AHEAD])
+        first, last = out_indptr[i], out_indptr[i + 1]
+        if last > first:
+            node = dst_nodes[i]
+            weight = (indptr[node + 1] - indptr[node]) / (last - first)
+            for e in range(first, last):
+                out_weight[e] = weight

@@ -1,0 +1,210 @@
+"""Mini-batches in order, made ahead of time by threads of this process."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnnfast.graph import Dataset, MiniBatch
+from gnnfast.kernels.reference.random import derive_seed
+from gnnfast.loader.transfer import transfer_ahead
+from gnnfast.runtime.buffers import BufferPool
+from gnnfast.sampler import Sampler
+
+STAGES = ("sample", "gather", "transfer", "wait")
+
+
+class DataLoader:
+    """Iterates over an epoch's mini-batches, with features and labels, on the device that wants them.
+
+    A mini-batch depends on (seed, epoch, step) alone: not on threads, prefetching or what ran before. Every complete
+    pass moves on to the next epoch; `set_epoch` chooses one.
+
+    Args:
+        dataset: Features and labels; the graph is the sampler's.
+        sampler: What turns seeds into mini-batches.
+        seeds: Global ids, int64, `(num_seeds,)`, or the name of a split: "train", "val" or "test".
+        batch_size: Seeds per optimizer step, over all ranks together.
+        seed: Of the order of seeds and of every draw.
+        shuffle: Whether each epoch visits the seeds in a new order.
+        drop_last: Whether to leave out a last batch with fewer seeds.
+        num_threads: Threads that make mini-batches; 0 makes each when it is asked for.
+        prefetch: Mini-batches made ahead, at most.
+        device: Where mini-batches go.
+        dtype: What features are converted to; None leaves them as they are stored.
+        rank: Which share of every step's seeds this loader makes, in [0, world_size).
+        world_size: Number of shares.
+
+    Raises:
+        ValueError: If an argument is out of range or a seed is not a node.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        sampler: Sampler,
+        seeds: Tensor | str = "train",
+        batch_size: int = 1024,
+        seed: int = 0,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        num_threads: int = 1,
+        prefetch: int = 4,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        if batch_size < 1 or num_threads < 0 or prefetch < 1 or not 0 <= rank < world_size:
+            raise ValueError(
+                "batch_size and prefetch must be at least 1, num_threads at least 0 and rank below world_size; got "
+                f"{batch_size=}, {prefetch=}, {num_threads=}, {rank=}, {world_size=}"
+            )
+        self.dataset = dataset
+        self.sampler = sampler
+        self.seeds = _checked_seeds(dataset, seeds)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.num_threads = num_threads
+        self.prefetch = prefetch
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.stage_seconds = dict.fromkeys(STAGES, 0.0)
+        self._next_step = 0  # of the epoch under way: where a loader restored from a state begins
+        self._resumes = False
+        self._buffers = BufferPool()
+        self._threads: ThreadPoolExecutor | None = None
+
+    def __len__(self) -> int:
+        """Optimizer steps per epoch, on every rank."""
+        full, rest = divmod(self.seeds.numel(), self.batch_size)
+        return full if self.drop_last or rest == 0 else full + 1
+
+    def __iter__(self) -> Iterator[MiniBatch]:
+        first = self._next_step if self._resumes else 0
+        self._resumes = False
+        self._next_step = first
+        epoch = self.epoch
+        batches = transfer_ahead(self._made_batches(epoch, first), self.device, self.stage_seconds)
+        for step, batch in enumerate(batches, first):
+            self._next_step = step + 1
+            yield batch
+        self.epoch, self._next_step = epoch + 1, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch of the next pass. Naming the one that a restored state stands in keeps its step."""
+        if epoch != self.epoch:
+            self.epoch, self._next_step, self._resumes = epoch, 0, False
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the loader stands: the batches handed out so far, whatever has been made ahead."""
+        return {"seed": self.seed, "epoch": self.epoch, "step": self._next_step}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on, in the next pass, with the batch after the last one handed out when the state was taken.
+
+        Raises:
+            ValueError: If the state is of a loader with another seed or a step beyond the epoch's end.
+        """
+        if state["seed"] != self.seed or not 0 <= state["step"] <= len(self):
+            raise ValueError(
+                f"the state, {state}, is not of this loader (seed {self.seed}, {len(self)} steps an epoch)"
+            )
+        self.epoch, self._next_step, self._resumes = state["epoch"], state["step"], True
+
+    def _made_batches(self, epoch: int, first: int) -> Iterator[MiniBatch]:
+        """The epoch's mini-batches from step `first` on, in order, at most `prefetch` of them made ahead."""
+        steps = iter(range(first, len(self)))
+        order = self._seed_order(epoch)
+        if self.num_threads == 0:
+            for step in steps:
+                yield self._collect(self._make(order, epoch, step))
+            return
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self.num_threads, thread_name_prefix="gnnfast-loader")
+        pending: deque[Future[_Made]] = deque()
+        try:
+            while True:
+                for step in islice(steps, self.prefetch - len(pending)):
+                    pending.append(self._threads.submit(self._make, order, epoch, step))
+                if not pending:
+                    return
+                started_at = perf_counter()
+                made = pending.popleft().result()
+                self.stage_seconds["wait"] += perf_counter() - started_at
+                yield self._collect(made)
+        finally:
+            for future in pending:
+                future.cancel()
+
+    def _collect(self, made: _Made) -> MiniBatch:
+        self.stage_seconds["sample"] += made.sample_seconds
+        self.stage_seconds["gather"] += made.gather_seconds
+        return made.batch
+
+    def _seed_order(self, epoch: int) -> Tensor:
+        if not self.shuffle:
+            return self.seeds
+        order = np.random.default_rng(derive_seed(self.seed, epoch)).permutation(self.seeds.numel())
+        return self.seeds[torch.from_numpy(order)]
+
+    def _make(self, order: Tensor, epoch: int, step: int) -> _Made:
+        step_seeds = order[step * self.batch_size : (step + 1) * self.batch_size]
+        seed_nodes = torch.tensor_split(step_seeds, self.world_size)[self.rank]
+        try:
+            started_at = perf_counter()
+            batch = self.sampler.sample(seed_nodes, derive_seed(self.seed, epoch, step))
+            sampled_at = perf_counter()
+            batch.x = self._gather(batch.node_ids)
+            batch.y = self.dataset.labels[batch.seed_nodes]
+            batch.num_step_seeds = step_seeds.numel()
+            return _Made(batch, sampled_at - started_at, perf_counter() - sampled_at)
+        except Exception as error:
+            shown = ", ".join(str(int(node)) for node in seed_nodes[:8])
+            more = f" and {seed_nodes.numel() - 8} more" if seed_nodes.numel() > 8 else ""
+            error.add_note(f"while making step {step} of epoch {epoch}, from seeds {shown}{more}")
+            raise
+
+    def _gather(self, node_ids: Tensor) -> Tensor:
+        features = self.dataset.features
+        shape = (node_ids.numel(), features.num_features)
+        rows = features.gather(node_ids, self._buffers.empty(shape, features.dtype))
+        if self.dtype is None or self.dtype == features.dtype:
+            return rows
+        return self._buffers.empty(shape, self.dtype).copy_(rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        raise TypeError("a DataLoader holds threads and memory of its process: make a new one in the other process")
+
+
+@dataclass
+class _Made:
+    batch: MiniBatch
+    sample_seconds: float
+    gather_seconds: float
+
+
+def _checked_seeds(dataset: Dataset, seeds: Tensor | str) -> Tensor:
+    if isinstance(seeds, str):
+        if seeds not in dataset.split_ids:
+            raise ValueError(f"seeds must be node ids or one of {', '.join(dataset.split_ids)}, got {seeds!r}")
+        return dataset.split_ids[seeds]
+    if seeds.dtype != torch.int64 or seeds.dim() != 1:
+        raise ValueError(f"seeds must be int64 of one dimension, got {seeds.dtype} of shape {tuple(seeds.shape)}")
+    if seeds.numel() and (int(seeds.min()) < 0 or int(seeds.max()) >= dataset.num_nodes):
+        raise ValueError(f"seeds must be nodes, 0 to {dataset.num_nodes - 1}")
+    return seeds

@@ -1,0 +1,63 @@
+"""Memory that goes round instead of being freed: fresh pages cost more than what is written to them."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Below this, malloc hands out memory that it already holds.
+_SMALLEST_POOLED = 1 << 16
+
+
+class BufferPool:
+    """Leases CPU memory for tensors and takes it back when the last tensor that views it is gone.
+
+    The lease lives under the tensor's storage, so any view keeps the memory: a row that a user holds on to stays as it
+    was. Safe to use from several threads.
+
+    Args:
+        max_free_bytes: Memory kept for later; what comes back beyond it is freed.
+    """
+
+    def __init__(self, max_free_bytes: int = 1 << 30):
+        self.max_free_bytes = max_free_bytes
+        self.free_bytes = 0
+        self._free: dict[int, list[np.ndarray]] = {}
+        # Re-entrant: garbage collection may give a buffer back while this thread takes one.
+        self._lock = threading.RLock()
+
+    def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """A contiguous, uninitialized tensor."""
+        num_bytes = prod(shape) * dtype.itemsize
+        if num_bytes < _SMALLEST_POOLED:
+            return torch.empty(*shape, dtype=dtype)
+        raw = self._take(_round_up(num_bytes))
+        lease = raw[:]
+        weakref.finalize(lease, self._give_back, raw).atexit = False
+        return torch.from_numpy(lease)[:num_bytes].view(dtype).view(*shape)
+
+    def _take(self, num_bytes: int) -> np.ndarray:
+        with self._lock:
+            free = self._free.get(num_bytes)
+            if free:
+                self.free_bytes -= num_bytes
+                return free.pop()
+        return np.empty(num_bytes, np.uint8)
+
+    def _give_back(self, raw: np.ndarray) -> None:
+        with self._lock:
+            if self.free_bytes + raw.nbytes <= self.max_free_bytes:
+                self._free.setdefault(raw.nbytes, []).append(raw)
+                self.free_bytes += raw.nbytes
+
+
+def _round_up(num_bytes: int) -> int:
+    """The next of four sizes per doubling: batches differ a little, their buffers should not."""
+    step = 1 << max(num_bytes.bit_length() - 3, 0)
+    return (num_bytes + step - 1) // step * step
