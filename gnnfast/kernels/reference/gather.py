@@ -1,0 +1,13 @@
+"""Copying rows by id in plain torch."""
+
+from torch import Tensor
+
+
+def gather_rows(rows: Tensor, ids: Tensor) -> Tensor:
+    """Row ids[i] of `rows` as row i."""
+    return rows[ids.long()]
+
+
+def gather_values(values: Tensor, ids: Tensor) -> Tensor:
+    """Value ids[i] as value i."""
+    return values[ids.long()]
