@@ -1,0 +1,6 @@
+"""Where graphs come from."""
+
+from gnnfast.datasets.amazon import amazon as amazon
+from gnnfast.datasets.coauthor import coauthor as coauthor
+from gnnfast.datasets.digits import digits as digits
+from gnnfast.datasets.planetoid import planetoid as planetoid

@@ -1,0 +1,41 @@
+"""Handwritten digits as a graph of nearest neighbors: real, small, and shipped with scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from gnnfast.datasets.feature_rows import normalize_rows
+from gnnfast.datasets.splitting import DEFAULT_FRACTIONS, choose_split
+from gnnfast.graph import CSCGraph, Dataset, FeatureStore
+
+
+def digits(
+    num_neighbors: int = 8,
+    split: str = "random",
+    fractions: Sequence[float] = DEFAULT_FRACTIONS,
+    per_class: int | None = None,
+    split_seed: int = 0,
+    undirected: bool = True,
+    normalize_features: bool = False,
+) -> Dataset:
+    """1,797 images of 8 x 8 pixels, each hearing the images nearest to it.
+
+    Args:
+        num_neighbors: Nearest images, by Euclidean distance of the pixels, that an image hears.
+        split, fractions, per_class, split_seed: See `choose_split`.
+        undirected: Whether the nearest images hear back.
+        normalize_features: Whether pixels, which lie in [0, 1], are divided by their sum.
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.neighbors import kneighbors_graph
+
+    images, classes = load_digits(return_X_y=True)
+    x, labels = torch.from_numpy(images).float() / 16, torch.from_numpy(classes).long()
+    nearest = kneighbors_graph(images, num_neighbors)
+    graph = CSCGraph(torch.from_numpy(nearest.indptr).long(), torch.from_numpy(nearest.indices).int())
+    if undirected:
+        graph = graph.to_undirected()
+    parts = choose_split("digits", labels, split, fractions, per_class, split_seed)
+    return Dataset("digits", graph, FeatureStore(normalize_rows(x) if normalize_features else x), labels, *parts)
