@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import cached_property
 from typing import Any
 
@@ -53,6 +54,8 @@ class Block:
         self.inclusion_weight = inclusion_weight
         self.src_degree = src_degree
         self.self_loop_weight = self_loop_weight
+        # What layers compute from the block once and share, say normalized edge weights, by their own keys.
+        self.derived: dict[Hashable, Any] = {}
 
     @property
     def num_dst(self) -> int:

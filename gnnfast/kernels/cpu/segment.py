@@ -1,0 +1,148 @@
+"""Sums, products and maxima over the in-edges of each destination: what a convolution aggregates with.
+
+Features come as (rows, heads, channels), weights as (edges, heads): one head for anything but attention. An empty
+`weight` of shape (0, heads) means 1. The kernels fill rows `first` to `last`, so that threads can share the work
+(`kernels/cpu/parallel.py`). Sums run in the type of the features: the caller widens half precision.
+"""
+
+import numpy as np
+
+from gnnfast.kernels.cpu.compile import inline, kernel, prefetch
+
+_AHEAD = 4  # edges whose source row is asked for before it is needed
+_LINE_BYTES = 64
+_LANES = 16
+
+
+@kernel
+def segment_sum(first, last, indptr, indices, weight, self_weight, x, out):
+    """out[v] = self_weight[v] * x[v] + the sum over in-edges u -> v of weight[u -> v] * x[u].
+
+    indptr       int64 (num_dst + 1,)
+    indices      integers (num_edges,)
+    weight       floats (num_edges or 0, heads)
+    self_weight  floats (at most num_dst, heads)      rows beyond it have no own term
+    x            floats (num_src, heads, channels)    C-contiguous
+    out          floats (num_dst, heads, channels)    filled
+    """
+    num_heads, num_channels = x.shape[1], x.shape[2]
+    for v in range(first, last):
+        row = out[v]
+        for head in range(num_heads):
+            if v < self_weight.shape[0]:
+                scale = self_weight[v, head]
+                for c in range(num_channels):
+                    row[head, c] = scale * x[v, head, c]
+            else:
+                row[head, :] = 0
+        for e in range(indptr[v], indptr[v + 1]):
+            _prefetch_row(x, num_heads * num_channels, indices, e + _AHEAD, indptr[last])
+            u = indices[e]
+            for head in range(num_heads):
+                if weight.shape[0] > 0:
+                    scale = weight[e, head]
+                    for c in range(num_channels):
+                        row[head, c] += scale * x[u, head, c]
+                else:
+                    for c in range(num_channels):
+                        row[head, c] += x[u, head, c]
+
+
+@kernel
+def segment_dot(first, last, indptr, indices, g, x, out):
+    """out[u -> v] = the inner product of g[v] and x[u], by head: the gradient of `segment_sum` for its weights.
+
+    indptr   int64 (num_dst + 1,)
+    indices  integers (num_edges,)
+    g        floats (num_dst, heads, channels)    C-contiguous
+    x        floats (num_src, heads, channels)    C-contiguous
+    out      floats (num_edges, heads)            filled for the in-edges of the range
+    """
+    num_heads, num_channels = x.shape[1], x.shape[2]
+    # Separate partial sums, since the compiler may not reorder one sum to vectorize it.
+    lanes = np.empty(_LANES, dtype=x.dtype)
+    blocked = num_channels - num_channels % _LANES
+    for v in range(first, last):
+        for e in range(indptr[v], indptr[v + 1]):
+            _prefetch_row(x, num_heads * num_channels, indices, e + _AHEAD, indptr[last])
+            u = indices[e]
+            for head in range(num_heads):
+                lanes[:] = 0
+                for c in range(0, blocked, _LANES):
+                    for lane in range(_LANES):
+                        lanes[lane] += g[v, head, c + lane] * x[u, head, c + lane]
+                total = lanes.sum()
+                for c in range(blocked, num_channels):
+                    total += g[v, head, c] * x[u, head, c]
+                out[e, head] = total
+
+
+@kernel
+def segment_max(first, last, indptr, indices, x, out, out_source):
+    """out[v] = the largest x[u] over in-edges u -> v, channel by channel; 0 for a column without edges.
+
+    indptr      int64 (num_dst + 1,)
+    indices     integers (num_edges,)
+    x           floats (num_src, channels)      C-contiguous
+    out         floats (num_dst, channels)      filled; NaN where a source has NaN
+    out_source  integers (num_dst, channels)    filled with the u that won, the first of equals; -1 for no edge
+    """
+    num_channels = x.shape[1]
+    for v in range(first, last):
+        row, winner = out[v], out_source[v]
+        if indptr[v] == indptr[v + 1]:
+            row[:] = 0
+            winner[:] = -1
+            continue
+        row[:] = x[indices[indptr[v]]]
+        winner[:] = indices[indptr[v]]
+        for e in range(indptr[v] + 1, indptr[v + 1]):
+            _prefetch_row(x, num_channels, indices, e + _AHEAD, indptr[last])
+            u = indices[e]
+            for c in range(num_channels):
+                value = x[u, c]
+                wins = (value > row[c]) | ((value != value) & (row[c] == row[c]))
+                row[c] = value if wins else row[c]
+                winner[c] = u if wins else winner[c]
+
+
+@kernel
+def segment_max_backward(first, last, source, g, out):
+    """out[u] = the sum of g[v] over the v that u won, for channels `first` to `last`.
+
+    source  integers (num_dst, channels)    as `segment_max` left it
+    g       floats (num_dst, channels)
+    out     floats (num_src, channels)      filled
+    """
+    out[:, first:last] = 0
+    for v in range(source.shape[0]):
+        for c in range(first, last):
+            if source[v, c] >= 0:
+                out[source[v, c], c] += g[v, c]
+
+
+@kernel
+def mean_weights(indptr, weight, out):
+    """out[u -> v] = weight[u -> v] / sum of the weights into v, so that `segment_sum` gives the weighted mean.
+
+    indptr  int64 (num_dst + 1,)
+    weight  floats (num_edges or 0,)
+    out     floats (num_edges,)    filled; 0 where the weights into v sum to 0
+    """
+    for v in range(indptr.size - 1):
+        total = np.float64(indptr[v + 1] - indptr[v])
+        if weight.size > 0:
+            total = 0.0
+            for e in range(indptr[v], indptr[v + 1]):
+                total += weight[e]
+        scale = 1.0 / total if total != 0 else 0.0
+        for e in range(indptr[v], indptr[v + 1]):
+            out[e] = weight[e] * scale if weight.size > 0 else scale
+
+
+@inline
+def _prefetch_row(x, row_size, indices, e, num_edges):
+    if e < num_edges:
+        start = np.int64(indices[e]) * row_size
+        for c in range(0, row_size, _LINE_BYTES // x.itemsize):
+            prefetch(x, start + c)

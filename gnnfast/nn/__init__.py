@@ -1,0 +1,11 @@
+"""Convolutions on blocks and on PyG's `edge_index`, and the model that stacks them."""
+
+from gnnfast.nn.aggregate import segment_max as segment_max
+from gnnfast.nn.aggregate import segment_mean as segment_mean
+from gnnfast.nn.aggregate import segment_sum as segment_sum
+from gnnfast.nn.conv.gat import GATConv as GATConv
+from gnnfast.nn.conv.gatv2 import GATv2Conv as GATv2Conv
+from gnnfast.nn.conv.gcn import GCNConv as GCNConv
+from gnnfast.nn.conv.gin import GINConv as GINConv
+from gnnfast.nn.conv.sage import SAGEConv as SAGEConv
+from gnnfast.nn.gnn import GNN as GNN

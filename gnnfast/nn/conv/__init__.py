@@ -1,0 +1,1 @@
+"""PyG's convolutions, on blocks as well as on `edge_index`."""

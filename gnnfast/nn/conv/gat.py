@@ -1,0 +1,61 @@
+"""Graph attention."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch_geometric.nn
+from torch import Tensor
+from torch.nn import functional as F
+from torch_geometric.typing import OptPairTensor, OptTensor
+
+from gnnfast.graph import Block
+from gnnfast.nn.conv.attention import attend
+
+
+class GATConv(torch_geometric.nn.GATConv):
+    """Averages neighbors with softmaxed scores `leaky_relu(a_src W x_u + a_dst W x_v)`; parameters as PyG's `GATConv`.
+
+    Velickovic et al., Graph Attention Networks, 2018, https://arxiv.org/abs/1710.10903.
+
+    On a block the logarithm of the sampler's inclusion weights is added to the scores; a softmax over a sample is
+    biased none the less. A node attends to itself once, never by a sampled edge. Edge weights of the graph are not
+    used, as in PyG.
+    """
+
+    uses_edge_weight = False
+    # PyG finds these in the source of the class, by its name alone: ours would hide those of the parent.
+    propagate_type: ClassVar = {"x": OptPairTensor, "alpha": Tensor}
+    edge_updater_type: ClassVar = {"alpha": OptPairTensor, "edge_attr": OptTensor}
+
+    def forward(self, x: Any, edge_index: Any, *args: Any, **kwargs: Any) -> Any:
+        """Runs the layer.
+
+        Args:
+            x: Source rows, `(num_src, in_channels)`; without a block all that PyG takes.
+            edge_index: A block, or what PyG takes.
+            *args: See PyG; not for blocks.
+            **kwargs: See PyG; not for blocks.
+
+        Returns:
+            Destination rows, `(num_dst, heads * out_channels)`, or `(num_dst, out_channels)` if heads are averaged.
+        """
+        if not isinstance(edge_index, Block):
+            return super().forward(x, edge_index, *args, **kwargs)
+        block = edge_index
+        rows = self.lin(x).view(-1, self.heads, self.out_channels)
+        src_score = (rows * self.att_src).sum(-1)
+        dst_score = (rows[: block.num_dst] * self.att_dst).sum(-1)
+        logits = src_score.index_select(0, block.indices) + dst_score.index_select(0, block.dst_index)
+        self_logits = src_score[: block.num_dst] + dst_score if self.add_self_loops else None
+        out = attend(
+            rows,
+            block,
+            F.leaky_relu(logits, self.negative_slope),
+            None if self_logits is None else F.leaky_relu(self_logits, self.negative_slope),
+            self.dropout if self.training else 0.0,
+            self.concat,
+        )
+        if self.res is not None:
+            out = out + self.res(x[: block.num_dst])
+        return out if self.bias is None else out + self.bias

@@ -1,0 +1,46 @@
+"""Graph attention whose ranking of neighbors depends on who asks."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch_geometric.nn
+from torch import Tensor
+from torch.nn import functional as F
+from torch_geometric.typing import OptTensor, PairTensor
+
+from gnnfast.graph import Block
+from gnnfast.nn.conv.attention import attend
+
+
+class GATv2Conv(torch_geometric.nn.GATv2Conv):
+    """Averages neighbors with softmaxed scores `a leaky_relu(W_l x_u + W_r x_v)`; parameters as PyG's `GATv2Conv`.
+
+    Brody et al., How Attentive are Graph Attention Networks?, 2022, https://arxiv.org/abs/2105.14491.
+
+    Inclusion weights, self-loops and edge weights are treated as in `GATConv`.
+    """
+
+    uses_edge_weight = False
+    # PyG finds these in the source of the class, by its name alone: ours would hide those of the parent.
+    propagate_type: ClassVar = {"x": PairTensor, "alpha": Tensor}
+    edge_updater_type: ClassVar = {"x": PairTensor, "edge_attr": OptTensor}
+
+    def forward(self, x: Any, edge_index: Any, *args: Any, **kwargs: Any) -> Any:
+        """Runs the layer; arguments and result as `GATConv.forward`'s."""
+        if not isinstance(edge_index, Block):
+            return super().forward(x, edge_index, *args, **kwargs)
+        block, own = edge_index, x[: edge_index.num_dst]
+        rows = self.lin_l(x).view(-1, self.heads, self.out_channels)
+        asking = rows[: block.num_dst] if self.share_weights else self.lin_r(own).view(-1, *rows.shape[1:])
+        logits = self._score(rows.index_select(0, block.indices) + asking.index_select(0, block.dst_index))
+        self_logits = self._score(rows[: block.num_dst] + asking) if self.add_self_loops else None
+        dropout = self.dropout if self.training else 0.0
+        out = attend(rows, block, logits, self_logits, dropout, self.concat)
+        if self.res is not None:
+            out = out + self.res(own)
+        return out if self.bias is None else out + self.bias
+
+    def _score(self, pair: Tensor) -> Tensor:
+        score: Tensor = (F.leaky_relu(pair, self.negative_slope) * self.att).sum(-1)
+        return score

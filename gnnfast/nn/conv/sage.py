@@ -1,0 +1,68 @@
+"""GraphSAGE's convolution."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch_geometric.nn
+from torch import Tensor
+from torch.nn import functional as F
+from torch_geometric.typing import OptPairTensor
+
+from gnnfast.graph import Block
+from gnnfast.nn.aggregate import segment_max, segment_mean, segment_sum
+from gnnfast.nn.conv.order import aggregates_first
+
+
+class SAGEConv(torch_geometric.nn.SAGEConv):
+    """`x'_v = W_1 aggregate(x_u for u -> v) + W_2 x_v`, with the constructor and the parameters of PyG's `SAGEConv`.
+
+    Hamilton et al., Inductive Representation Learning on Large Graphs, 2017, https://arxiv.org/abs/1706.02216.
+
+    On a block `aggr` is one of "mean", "max", "sum" and "add". The sum multiplies with the inclusion weights of the
+    sampler and so is unbiased; the mean divides by their sum; the maximum ignores them. Edge weights of the graph are
+    not used, as in PyG.
+    """
+
+    uses_edge_weight = False
+    # PyG finds these in the source of the class, by its name alone: ours would hide those of the parent.
+    propagate_type: ClassVar = {"x": OptPairTensor}
+
+    def forward(self, x: Any, edge_index: Any, size: Any = None) -> Tensor:
+        """Runs the layer.
+
+        Args:
+            x: Source rows, `(num_src, in_channels)`; without a block all that PyG takes.
+            edge_index: A block, or what PyG takes.
+            size: See PyG; not for blocks.
+
+        Returns:
+            Destination rows, `(num_dst, out_channels)`.
+
+        Raises:
+            ValueError: If `aggr` is none of the above and the graph is a block.
+        """
+        if not isinstance(edge_index, Block):
+            out: Tensor = super().forward(x, edge_index, size)
+            return out
+        own = x[: edge_index.num_dst]
+        if self.project:
+            x = self.lin(x).relu()
+        if self.aggr != "max" and not aggregates_first(edge_index, x, self.out_channels):
+            out = self._aggregate(F.linear(x, self.lin_l.weight), edge_index)
+            if self.lin_l.bias is not None:
+                out = out + self.lin_l.bias
+        else:
+            out = self.lin_l(self._aggregate(x, edge_index))
+        if self.root_weight:
+            out = out + self.lin_r(own)
+        return F.normalize(out, p=2.0, dim=-1) if self.normalize else out
+
+    def _aggregate(self, x: Tensor, block: Block) -> Tensor:
+        if self.aggr == "mean":
+            return segment_mean(x, block, block.inclusion_weight)
+        if self.aggr in ("sum", "add"):
+            return segment_sum(x, block, block.inclusion_weight)
+        if self.aggr == "max":
+            return segment_max(x, block)
+        raise ValueError(f"on blocks SAGEConv aggregates by 'mean', 'max' or 'sum', got aggr={self.aggr!r}")

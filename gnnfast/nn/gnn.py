@@ -1,0 +1,215 @@
+"""Convolutions stacked to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.nn.models import MLP
+from torch_geometric.nn.models.basic_gnn import BasicGNN
+
+from gnnfast.graph import Block
+from gnnfast.nn.conv.gat import GATConv
+from gnnfast.nn.conv.gatv2 import GATv2Conv
+from gnnfast.nn.conv.gcn import GCNConv
+from gnnfast.nn.conv.gin import GINConv
+from gnnfast.nn.conv.sage import SAGEConv
+
+_CONVS = {"gcn": GCNConv, "gat": GATConv, "gatv2": GATv2Conv, "gin": GINConv, "sage": SAGEConv}
+
+
+class GNN(BasicGNN):
+    """A stack of convolutions with normalization, activation, dropout, residual connections and jumping knowledge.
+
+    Parameters have the names of PyG's `GCN`, `GraphSAGE`, `GIN` and `GAT` with the same arguments, so checkpoints are
+    interchangeable. Jumping knowledge: Xu et al., Representation Learning on Graphs with Jumping Knowledge Networks,
+    2018, https://arxiv.org/abs/1806.03536.
+
+    Args:
+        in_channels: Width of the features.
+        hidden_channels: Width of every layer but the last; for attention that of all heads together.
+        num_layers: Number of convolutions.
+        out_channels: Width of the output.
+        conv: "gcn", "gat", "gatv2", "gin" or "sage".
+        dropout: Probability of dropping a value after each layer but the last, and an attention weight.
+        input_dropout: Probability of dropping a value of the features.
+        act: PyG's name of an activation, a module or a function; None for none.
+        norm: "batch", "layer" (each row by itself, which sampling needs), another PyG name, or a module to copy.
+        norm_kwargs: Further arguments of the normalization.
+        residual: Whether each layer adds its input, through a linear map where widths differ.
+        jk: "last", "cat", "max" or "lstm" send the outputs of the layers to a final linear map; None has the last
+            layer give the output.
+        heads: Attention heads of each layer.
+        output_heads: Attention heads of the last layer, which are averaged if it gives the output; `heads` by default.
+        normalization: For GCN, whether degrees are those of the "full" graph or of the "batch".
+        **conv_kwargs: Further arguments of the convolutions, for example `aggr="max"` for "sage"; and `act_first`,
+            `act_kwargs` of PyG's models.
+
+    Raises:
+        ValueError: If `conv` or an argument for it is unknown, or heads do not divide the width.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        num_layers: int,
+        out_channels: int,
+        conv: str = "gcn",
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        act: str | Callable[[Tensor], Tensor] | None = "relu",
+        norm: str | torch.nn.Module | None = None,
+        norm_kwargs: dict[str, Any] | None = None,
+        residual: bool = False,
+        jk: str | None = None,
+        heads: int = 1,
+        output_heads: int | None = None,
+        normalization: str = "full",
+        **conv_kwargs: Any,
+    ):
+        if conv not in _CONVS:
+            raise ValueError(f"conv must be one of {', '.join(_CONVS)}, got {conv!r}")
+        if conv in ("gat", "gatv2"):
+            conv_kwargs |= {"heads": heads, "output_heads": heads if output_heads is None else output_heads}
+        elif heads != 1 or output_heads is not None:
+            raise ValueError(f"conv={conv!r} has no heads, got {heads=} and {output_heads=}")
+        if conv == "gcn":
+            conv_kwargs["normalization"] = normalization
+        elif normalization != "full":
+            raise ValueError(f"conv={conv!r} has no normalization by degrees, got {normalization=}")
+        if norm == "layer":
+            # PyG's default takes the mean over all rows of a mini-batch.
+            norm_kwargs = {"mode": "node", **(norm_kwargs or {})}
+        super().__init__(
+            in_channels,
+            hidden_channels,
+            num_layers,
+            out_channels,
+            dropout=dropout,
+            act=act,
+            norm=norm,
+            norm_kwargs=norm_kwargs,
+            jk=jk,
+            conv=conv,
+            **conv_kwargs,
+        )
+        self.conv_name = conv
+        self.supports_edge_weight = _CONVS[conv].uses_edge_weight
+        self.supports_edge_attr = False
+        self.input_dropout = torch.nn.Dropout(input_dropout)
+        self.residuals = None
+        if residual:
+            widths = [in_channels] + [hidden_channels] * (num_layers - 1)
+            widths += [out_channels if jk is None else hidden_channels]
+            self.residuals = torch.nn.ModuleList(_residual(*pair) for pair in pairwise(widths))
+
+    def init_conv(self, in_channels: int, out_channels: int, **kwargs: Any) -> torch.nn.Module:
+        """Makes one layer; called by `BasicGNN`."""
+        conv = kwargs.pop("conv")
+        if conv == "gin":
+            layers = [in_channels, out_channels, out_channels]
+            mlp = MLP(layers, act=self.act, act_first=self.act_first, norm=self.norm, norm_kwargs=self.norm_kwargs)
+            return GINConv(mlp, **kwargs)
+        if conv in ("gat", "gatv2"):
+            gives_output = getattr(self, "_is_conv_to_out", False)
+            output_heads = kwargs.pop("output_heads")
+            heads = output_heads if gives_output else kwargs["heads"]
+            if not gives_output and out_channels % heads != 0:
+                raise ValueError(f"{heads=} must divide the width of the layer, {out_channels}")
+            kwargs |= {"heads": heads, "concat": not gives_output, "dropout": self.dropout.p}
+            out_channels = out_channels if gives_output else out_channels // heads
+        return _CONVS[conv](in_channels, out_channels, **kwargs)
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        for residual in self.residuals or []:
+            if isinstance(residual, torch.nn.Linear):
+                residual.reset_parameters()
+
+    def forward(self, x: Tensor, graph: Any, edge_weight: Tensor | None = None) -> Tensor:
+        """Runs all layers.
+
+        Args:
+            x: Features, `(num_nodes, in_channels)`: the sources of the first block.
+            graph: One block per layer, ordered from the input to the output; or one block of the full graph, for all
+                layers; or PyG's `edge_index`, int64 `(2, num_edges)`, or `SparseTensor`.
+            edge_weight: `(num_edges,)`, with `edge_index` only: blocks bring theirs. Used by GCN.
+
+        Returns:
+            `(num_dst of the last block, out_channels)`.
+
+        Raises:
+            ValueError: If there are more or fewer blocks than layers.
+        """
+        graphs = self._by_layer(graph)
+        num_out = graphs[-1].num_dst if isinstance(graphs[-1], Block) else x.shape[0]
+        outputs = []
+        for i, layer_graph in enumerate(graphs):
+            x = self.layer(i, x, layer_graph, edge_weight)
+            outputs.append(x[:num_out] if self.jk_mode is not None else x)
+        return self.readout(outputs)
+
+    def layer(self, i: int, x: Tensor, graph: Any, edge_weight: Tensor | None = None) -> Tensor:
+        """Runs layer i: convolution, residual, normalization, activation, dropout; the last three unless it gives the
+        model's output.
+
+        Layer-wise inference calls it block by block, and `readout` in the end.
+
+        Args:
+            i: Number of the layer, from 0.
+            x: Rows of the block's sources, `(num_src, channels)`.
+            graph: A block, or what PyG takes.
+            edge_weight: As in `forward`.
+
+        Returns:
+            Rows of the block's destinations, `(num_dst, channels)`.
+        """
+        if i == 0:
+            x = self.input_dropout(x)
+        if edge_weight is not None and self.supports_edge_weight:
+            out: Tensor = self.convs[i](x, graph, edge_weight)
+        else:
+            out = self.convs[i](x, graph)
+        if self.residuals is not None:
+            out = out + self.residuals[i](x[: out.shape[0]])
+        if i == self.num_layers - 1 and self.jk_mode is None:
+            return out
+        if self.act is not None and self.act_first:
+            out = self.act(out)
+        out = self.norms[i](out)
+        if self.act is not None and not self.act_first:
+            out = self.act(out)
+        out = self.dropout(out)
+        return out
+
+    def readout(self, outputs: Sequence[Tensor]) -> Tensor:
+        """Makes the model's output of the layers' outputs at the same nodes, first layer first; without jumping
+        knowledge the last one suffices.
+        """
+        out = self.jk(list(outputs)) if hasattr(self, "jk") else outputs[-1]
+        return self.lin(out) if hasattr(self, "lin") else out
+
+    def inference_per_layer(self, layer: int, x: Tensor, edge_index: Any, batch_size: int) -> Tensor:
+        """One layer of `BasicGNN.inference`, which is PyG's and normalizes GCN by the batch."""
+        out = self.layer(layer, x, edge_index)[:batch_size]
+        return self.readout([out]) if layer == self.num_layers - 1 else out
+
+    def _by_layer(self, graph: Any) -> Sequence[Any]:
+        if not isinstance(graph, (list, tuple)):
+            return [graph] * self.num_layers
+        if len(graph) != self.num_layers:
+            raise ValueError(
+                f"the model has {self.num_layers} layers but the mini-batch has {len(graph)} blocks: "
+                "sampler.fanouts needs one entry per layer"
+            )
+        return graph
+
+
+def _residual(in_channels: int, out_channels: int) -> torch.nn.Module:
+    if in_channels == out_channels:
+        return torch.nn.Identity()
+    return torch.nn.Linear(in_channels, out_channels, bias=False)
