@@ -30,7 +30,7 @@ def derive_seed(seed: int, *words: int) -> int:
 
     Different words, in value, number or order, give unrelated seeds.
     """
-    state = mix((seed + GOLDEN) & _MASK)
-    for word in words:
+    state = 0
+    for word in (seed, *words):
         state = mix((state ^ mix((word + GOLDEN) & _MASK)) + GOLDEN & _MASK)
     return state
