@@ -50,10 +50,7 @@ def sample_neighbors(indptr, dst_nodes, layer_key, fanout, replace, out_indptr, 
     out_indptr  int64 (num_dst + 1,)           as `count_neighbors` left it
     out_edges   int64 (out_indptr[-1],)        filled with positions in the graph's `indices`
     """
-    num_slots = 16
-    while num_slots < 2 * fanout:
-        num_slots *= 2
-    slots = np.full(num_slots if fanout > _SCAN_LIMIT else 0, -1, dtype=np.int64)
+    slots = np.empty(0, dtype=np.int64)
     for i in range(dst_nodes.size):
         if i + _AHEAD < dst_nodes.size:
             prefetch(indptr, dst_nodes[i + _AHEAD])
@@ -70,6 +67,9 @@ def sample_neighbors(indptr, dst_nodes, layer_key, fanout, replace, out_indptr, 
                 out[k] = first_edge + random_below(key, k, degree)
         else:
             key = node_key(layer_key, node)
+            if fanout > _SCAN_LIMIT:
+                # Made for the first node that needs it: most graphs hold none, whatever the fanout.
+                slots = _empty_table(fanout) if slots.size == 0 else slots
             for k in range(fanout):
                 # Draw among the first `bound` edges; a repeat stands for the last of them, which no earlier draw
                 # could reach.
@@ -81,6 +81,14 @@ def sample_neighbors(indptr, dst_nodes, layer_key, fanout, replace, out_indptr, 
                     _add_to_table(slots, out[k])
             if fanout > _SCAN_LIMIT:
                 slots[:] = -1
+
+
+@inline
+def _empty_table(num_entries):
+    num_slots = 16
+    while num_slots < 2 * num_entries:
+        num_slots *= 2
+    return np.full(num_slots, -1, dtype=np.int64)
 
 
 @inline
