@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gnnfast.kernels.cpu import gather as cpu
+from gnnfast.kernels.reference import gather as reference
+
+
+@pytest.mark.parametrize("word", [torch.int32, torch.int16])
+@given(num_rows=st.integers(1, 20), num_words=st.integers(0, 70), data=st.data())
+def test_gathered_rows_equal_the_reference(word: torch.dtype, num_rows: int, num_words: int, data: st.DataObject):
+    rows = torch.arange(num_rows * num_words, dtype=word).view(num_rows, num_words)
+    ids = torch.tensor(data.draw(st.lists(st.integers(0, num_rows - 1), max_size=30)), dtype=torch.int64)
+    out = torch.empty(ids.numel(), num_words, dtype=word)
+    cpu.gather_rows(rows.numpy(), ids.numpy(), out.numpy())
+    assert torch.equal(out, reference.gather_rows(rows, ids))
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.float32, torch.float64])
+@given(num_values=st.integers(1, 20), data=st.data())
+def test_gathered_values_equal_the_reference(dtype: torch.dtype, num_values: int, data: st.DataObject):
+    values = torch.arange(num_values).to(dtype)
+    ids = torch.tensor(data.draw(st.lists(st.integers(0, num_values - 1), max_size=50)), dtype=torch.int64)
+    out = torch.empty(ids.numel(), dtype=dtype)
+    cpu.gather_values(values.numpy(), ids.numpy(), out.numpy())
+    assert torch.equal(out, reference.gather_values(values, ids))
+
+
+def test_rows_beyond_two_to_the_31_words_are_found():
+    # Memory that was never written takes no room: only its last row is read.
+    rows = np.zeros((2**21 + 1, 1024), np.int16)
+    rows[-1] = 7
+    out = np.empty((2, 1024), np.int16)
+    cpu.gather_rows(rows, np.array([2**21, 0], np.int64), out)
+    assert (out[0] == 7).all()
+    assert (out[1] == 0).all()
