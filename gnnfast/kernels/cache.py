@@ -6,6 +6,7 @@ folder's name carries a digest of every kernel's source: an edit anywhere compil
 
 import hashlib
 import os
+import stat
 import sys
 import tempfile
 from pathlib import Path
@@ -14,29 +15,34 @@ from pathlib import Path
 def kernel_cache_dir() -> Path | None:
     """The first writable folder of: the user's cache, the temporary folder. None if neither can be written to."""
     name = f"kernels-{_source_digest()}"
-    for base in (_user_cache_dir(), Path(tempfile.gettempdir()) / f"gnnfast-{_user_id()}"):
-        folder = base / name
-        if _is_writable(folder):
-            return folder
+    for base in (_user_cache_dir, _temporary_dir):
+        try:
+            folder = base() / name
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+        except OSError:
+            continue
     return None
 
 
 def _user_cache_dir() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path(os.path.expanduser("~")) / ".cache") / "gnnfast"
+    base = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    if not base.is_absolute():
+        raise FileNotFoundError(f"{base} depends on the working folder: the user has no home")
+    return base / "gnnfast"
 
 
-def _user_id() -> int:
-    return os.getuid() if hasattr(os, "getuid") else 0
-
-
-def _is_writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
+def _temporary_dir() -> Path:
+    """A folder of this user alone: numba unpickles what it finds there, so nobody else may have put it there."""
+    if not hasattr(os, "getuid"):
+        return Path(tempfile.gettempdir()) / "gnnfast"
+    folder = Path(tempfile.gettempdir()) / f"gnnfast-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o022 or not stat.S_ISDIR(status.st_mode):
+        raise PermissionError(f"{folder} can be written to by others")
+    return folder
 
 
 def _source_digest() -> str:
