@@ -1,0 +1,66 @@
+"""`gnnfast COMMAND [overrides]`: finds the command; nothing heavy is imported before it is known."""
+
+from __future__ import annotations
+
+import sys
+from difflib import get_close_matches
+from importlib import import_module
+
+from gnnfast import __version__
+
+COMMANDS = {
+    "train": "one training run; -m sweeps over comma-separated values",
+    "evaluate": "exact metrics of a run's model",
+    "predict": "a run's predictions, or embeddings, as a file",
+}
+
+HELP = f"""gnnfast {__version__}: trains graph neural networks by mini-batch sampling
+
+usage: gnnfast COMMAND [key=value ...]
+
+commands:
+{chr(10).join(f"  {name:10} {text}" for name, text in COMMANDS.items())}
+
+examples:
+  gnnfast train                                        the embedded data set, digits
+  gnnfast train dataset=cora model=gcn training.epochs=100
+  gnnfast train -m model=gcn,gat,sage seed=0,1,2       a sweep: nine runs, one table
+  gnnfast train dataset=files dataset.edges=edges.csv dataset.features=x.npy dataset.labels=y.npy
+  gnnfast train sampler._target_=my_module.MySampler   a sampler of yours, from this folder
+  gnnfast evaluate run=RUN
+  gnnfast predict run=RUN output=predictions.parquet
+
+options:
+  COMMAND --help      the command's groups and settings
+  --config-dir DIR    a folder of your own configs, beside the built-in ones
+  --traceback         where an error came from, not only what it is
+  --version
+"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command and exits: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP)
+        sys.exit(0)
+    if arguments[0] == "--version":
+        print(__version__)
+        sys.exit(0)
+    command, *overrides = arguments
+    if command not in COMMANDS:
+        near = get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
+        sys.exit(_complain(f"{command!r} is not a command: {hint}"))
+    # A user's own modules: sampler._target_=my_module.MySampler.
+    sys.path.insert(0, "")
+    import_module(f"gnnfast.cli.{command}").main(overrides)
+
+
+def _complain(message: str) -> int:
+    print(f"gnnfast: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Measuring a model between epochs and at the end."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gnnfast.graph import Dataset
+from gnnfast.loader import DataLoader
+from gnnfast.nn import GNN
+from gnnfast.sampler import Sampler
+from gnnfast.training.inference import LayerwiseInference
+from gnnfast.training.metrics import METRICS, compute_metrics, summed_loss
+
+
+class Evaluator:
+    """Loss and metrics of a model on the splits of a data set.
+
+    Args:
+        dataset: Graph, features, labels and splits.
+        num_layers: Layers of the model.
+        device: Where to compute.
+        sampler: None for exact layer-wise inference; a sampler to evaluate on its mini-batches instead.
+        seed: Of the sampler's draws.
+        batch_size: Seeds of a sampled mini-batch.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        num_layers: int,
+        device: torch.device | str = "cpu",
+        sampler: Sampler | None = None,
+        seed: int = 0,
+        batch_size: int = 1024,
+    ):
+        self.dataset = dataset
+        self.num_layers = num_layers
+        self.device = device
+        self.sampler = sampler
+        self.seed = seed
+        self.batch_size = batch_size
+        self._inferences: dict[str, LayerwiseInference] = {}
+
+    def evaluate(self, model: GNN, split: str, metrics: tuple[str, ...] = METRICS) -> dict[str, float]:
+        """`loss` (mean over nodes) and the metrics of a split; nothing for an empty one."""
+        ids = self.dataset.split_ids[split]
+        if ids.numel() == 0:
+            return {}
+        logits = self.logits(model, split)
+        labels = self.dataset.labels[ids]
+        loss = float(summed_loss(logits, labels)) / ids.numel()
+        return {"loss": loss, **compute_metrics(logits, labels, metrics)}
+
+    def logits(self, model: GNN, split: str) -> Tensor:
+        """Outputs for the nodes of a split, in the split's order, on the CPU."""
+        if self.sampler is None:
+            return self._inference(split)(model)
+        return self._sampled_logits(model, self.sampler, split)
+
+    def work(self, split: str) -> int:
+        """Rows and edges that one evaluation goes through, in the unit of `batch_work`."""
+        if self.sampler is not None:
+            return 0
+        inference = self._inference(split)
+        num_rows: int = sum(nodes.numel() for nodes in inference.needed[:-1])
+        return sum(inference.num_edges) + num_rows
+
+    def _inference(self, split: str) -> LayerwiseInference:
+        if split not in self._inferences:
+            self._inferences[split] = LayerwiseInference(
+                self.dataset.graph, self.dataset.features, self.dataset.split_ids[split], self.num_layers, self.device
+            )
+        return self._inferences[split]
+
+    @torch.no_grad()
+    def _sampled_logits(self, model: GNN, sampler: Sampler, split: str) -> Tensor:
+        dtype = next(model.parameters()).dtype
+        loader = DataLoader(
+            self.dataset, sampler, split, self.batch_size, self.seed, shuffle=False, device=self.device, dtype=dtype
+        )
+        was_training = model.training
+        model.eval()
+        logits = [batch.at_seeds(model(batch.x, batch.blocks)).cpu() for batch in loader]
+        model.train(was_training)
+        return torch.cat(logits)
+
+
+def evaluation_interval(evaluate_every: int | Literal["auto"], evaluation_work: int, epoch_work: int) -> int:
+    """Epochs from one evaluation to the next.
+
+    "auto" counts rows and edges, a training step's three times (forward and two products backward), and keeps
+    evaluation under a fifth of the sum. Work is counted, not timed: the curve of a run must not depend on the clock.
+    """
+    if evaluate_every != "auto":
+        return evaluate_every
+    return max(1, math.ceil(4 * evaluation_work / (3 * max(epoch_work, 1))))

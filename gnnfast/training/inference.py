@@ -1,0 +1,142 @@
+"""The full-graph forward, layer by layer, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from gnnfast.graph import CSCGraph, FeatureStore, MiniBatch
+from gnnfast.kernels.cpu.closure import mark_in_neighbors
+from gnnfast.nn import GNN
+from gnnfast.sampler import NeighborSampler
+
+# Chunks are kept between calls as long as all of them together have fewer edges.
+_KEPT_EDGES = 2_000_000
+
+
+class LayerwiseInference:
+    """Outputs of the full-graph forward at some nodes, each layer computed once for every node that later ones need.
+
+    Equal to running the model on the whole graph in evaluation mode, up to rounding. Two layers' outputs are held in
+    RAM, over the nodes that are needed; everything else is computed in chunks.
+
+    Args:
+        graph: All edges count, as in `CSCGraph.to_block`.
+        features: Inputs of the first layer.
+        nodes: Global ids to compute outputs for, int64, `(num_nodes,)`; any order, duplicates allowed.
+        num_layers: Layers of the models it will be called with.
+        device: Where chunks are computed.
+        chunk_bytes: Memory for the inputs and messages of one chunk.
+    """
+
+    def __init__(
+        self,
+        graph: CSCGraph,
+        features: FeatureStore,
+        nodes: Tensor,
+        num_layers: int,
+        device: torch.device | str = "cpu",
+        chunk_bytes: int = 2 << 30,
+    ):
+        self.graph = graph
+        self.features = features
+        self.nodes = nodes
+        self.device = torch.device(device)
+        self.chunk_bytes = chunk_bytes
+        self._sampler = NeighborSampler(graph, [-1])
+        # needed[i]: nodes whose rows enter layer i; the last entry: nodes whose outputs are asked for.
+        self.needed = [nodes.unique()]
+        for _ in range(num_layers):
+            self.needed.insert(0, self._with_in_neighbors(self.needed[0]))
+        self._kept: dict[int, list[MiniBatch]] = {}
+
+    @property
+    def num_edges(self) -> list[int]:
+        """Edges that each layer aggregates over."""
+        return [int(self.graph.in_degree[nodes].sum()) for nodes in self.needed[1:]]
+
+    @torch.no_grad()
+    def __call__(self, model: GNN) -> Tensor:
+        """Computes the outputs, floating, `(num_nodes, out_channels)`, on the CPU; the model is left in its mode."""
+        was_training = model.training
+        model.eval()
+        try:
+            return self._outputs(model)
+        finally:
+            model.train(was_training)
+
+    @torch.no_grad()
+    def embeddings(self, model: GNN) -> Tensor:
+        """What enters the last layer, `(num_nodes, hidden_channels)`: the nodes' representations, after activation."""
+        was_training = model.training
+        model.eval()
+        try:
+            return self._layer_outputs(model, model.num_layers - 1)[-1]
+        finally:
+            model.train(was_training)
+
+    def _outputs(self, model: GNN) -> Tensor:
+        at_nodes = self._layer_outputs(model, model.num_layers)
+        parts = zip(*(rows.split(65536) for rows in at_nodes), strict=True)
+        return torch.cat([model.readout([rows.to(self.device) for rows in part]).cpu() for part in parts])
+
+    def _layer_outputs(self, model: GNN, num_layers: int) -> list[Tensor]:
+        """Rows of `nodes` in the output of each of the first layers."""
+        rows: Tensor | None = None
+        at_nodes = []
+        for layer in range(num_layers):
+            rows = self._layer(model, layer, rows)
+            at_nodes.append(rows[torch.searchsorted(self.needed[layer + 1], self.nodes)])
+        return at_nodes
+
+    def _layer(self, model: GNN, layer: int, inputs: Tensor | None) -> Tensor:
+        """The layer's output for all nodes needed after it; `inputs` are the rows of those needed before it."""
+        sources = self.needed[layer]
+        outputs: list[Tensor] = []
+        dtype = next(model.parameters()).dtype
+        in_channels = self.features.num_features if inputs is None else inputs.shape[1]
+        for chunk in self._chunks(layer, in_channels, model.hidden_channels):
+            if inputs is None:
+                x = self.features.gather(chunk.node_ids).to(self.device, dtype)
+            else:
+                x = inputs[torch.searchsorted(sources, chunk.node_ids)].to(self.device)
+            outputs.append(model.layer(layer, x, chunk.blocks[0]).cpu())
+        return torch.cat(outputs)
+
+    def _chunks(self, layer: int, in_channels: int, out_channels: int) -> Iterator[MiniBatch]:
+        if layer in self._kept:
+            yield from self._kept[layer]
+            return
+        chunks = []
+        keeps = sum(self.num_edges) <= _KEPT_EDGES
+        for nodes in self._cut(layer, in_channels, out_channels):
+            chunk = self._sampler.sample(nodes, 0).to(self.device)
+            if keeps:
+                chunks.append(chunk)
+            yield chunk
+        if keeps:
+            self._kept[layer] = chunks
+
+    def _cut(self, layer: int, in_channels: int, out_channels: int) -> Iterator[Tensor]:
+        """Destinations of a layer in pieces that fit the memory: distinct input rows, and two messages per edge."""
+        nodes = self.needed[layer + 1]
+        row_bytes = 4 * in_channels
+        edge_bytes = 2 * 4 * out_channels
+        if self.needed[layer].numel() * row_bytes * 2 > self.chunk_bytes:
+            edge_bytes += row_bytes
+        edges_so_far = torch.cumsum(self.graph.in_degree[nodes] + 1, 0)
+        per_chunk = max(self.chunk_bytes // edge_bytes, 1)
+        first = 0
+        while first < nodes.numel():
+            before = int(edges_so_far[first - 1]) if first else 0
+            last = int(torch.searchsorted(edges_so_far, before + per_chunk, right=True))
+            last = max(last, first + 1)
+            yield nodes[first:last]
+            first = last
+
+    def _with_in_neighbors(self, nodes: Tensor) -> Tensor:
+        marked = torch.zeros(self.graph.num_nodes, dtype=torch.bool)
+        mark_in_neighbors(self.graph.indptr.numpy(), self.graph.indices.numpy(), nodes.numpy(), marked.numpy())
+        return marked.nonzero().view(-1)

@@ -1,0 +1,94 @@
+"""When to stop, what to measure, how exactly to compute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from gnnfast.training.metrics import METRICS
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a run goes.
+
+    Args:
+        epochs: Passes over the training nodes, at most.
+        patience: Epochs without a better validation metric after which to stop; None never does.
+        metric: What decides which epoch is best: one of `METRICS`, or "auto" (accuracy; micro F1 for several labels).
+        precision: "32-true", "64-true", "bf16-mixed", or "16-mixed" with loss scaling (GPU only).
+        accelerator: "cpu", "cuda" or "auto".
+        devices: Devices to train on.
+        evaluation: "exact" by layer-wise inference, or "sampled" from the training sampler's own mini-batches, for
+            graphs too large; its results are labelled so.
+        evaluate_every: Epochs from one evaluation to the next; "auto" keeps evaluation under a fifth of the work.
+        gradient_clip: Largest norm of the gradient; None leaves it as it is.
+        accumulate: Mini-batches per optimizer step.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    epochs: int = 50
+    patience: int | None = None
+    metric: str = "auto"
+    precision: str = "32-true"
+    accelerator: str = "auto"
+    devices: int = 1
+    evaluation: Literal["exact", "sampled"] = "exact"
+    evaluate_every: int | Literal["auto"] = "auto"
+    gradient_clip: float | None = None
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        choices = {
+            "metric": ("auto", *METRICS),
+            "precision": PRECISIONS,
+            "accelerator": ("auto", "cpu", "cuda"),
+            "evaluation": ("exact", "sampled"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"training.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        for name in ("epochs", "devices", "accumulate"):
+            if not _is_positive_int(getattr(self, name)):
+                raise ValueError(f"training.{name} must be a positive integer, got {getattr(self, name)!r}")
+        if self.patience is not None and not _is_positive_int(self.patience):
+            raise ValueError(f"training.patience must be a positive integer or null, got {self.patience!r}")
+        if self.evaluate_every != "auto" and not _is_positive_int(self.evaluate_every):
+            raise ValueError(f"training.evaluate_every must be a positive integer or auto, got {self.evaluate_every!r}")
+        if self.gradient_clip is not None and not self.gradient_clip > 0:
+            raise ValueError(f"training.gradient_clip must be positive or null, got {self.gradient_clip!r}")
+
+    def resolved_accelerator(self) -> str:
+        """The accelerator to use: "cpu" or "cuda".
+
+        Raises:
+            ValueError: If this machine lacks it, has fewer devices than asked for, or cannot compute in `precision`.
+        """
+        num_gpus = torch.cuda.device_count()
+        accelerator = self.accelerator
+        if accelerator == "auto":
+            accelerator = "cuda" if num_gpus else "cpu"
+        if accelerator == "cuda" and not num_gpus:
+            raise ValueError("training.accelerator=cuda, but torch finds no GPU on this machine: use accelerator=cpu")
+        available = num_gpus if accelerator == "cuda" else 1
+        if self.devices > available:
+            raise ValueError(
+                f"training.devices={self.devices}, but there is {available} {accelerator} device to train on"
+                if available == 1
+                else f"training.devices={self.devices}, but there are {available} {accelerator} devices to train on"
+            )
+        if self.devices > 1:
+            raise ValueError(f"training.devices={self.devices}: one run trains on one device so far; use devices=1")
+        if self.precision == "16-mixed" and accelerator == "cpu":
+            raise ValueError("training.precision=16-mixed needs a GPU: on a CPU use bf16-mixed, or 32-true")
+        return accelerator
+
+
+def _is_positive_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

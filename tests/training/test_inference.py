@@ -1,0 +1,93 @@
+import pytest
+import torch
+
+from gnnfast.graph import FeatureStore
+from gnnfast.nn import GNN
+from gnnfast.sampler import NeighborSampler
+from gnnfast.training import LayerwiseInference
+from tests.training.graphs import awkward_graph
+
+CONVS = ["gcn", "sage", "gin", "gat", "gatv2"]
+
+
+def double_model(conv: str, **options: object) -> GNN:
+    torch.manual_seed(0)
+    heads = {"heads": 2} if conv.startswith("gat") else {}
+    model = GNN(6, 8, 3, 4, conv=conv, dropout=0.5, **heads, **options)
+    return model.double().eval()
+
+
+@pytest.fixture(scope="module")
+def features() -> FeatureStore:
+    return FeatureStore(torch.randn(40, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3)))
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("conv", CONVS)
+def test_layer_wise_full_graph_and_complete_mini_batch_agree(conv, weighted, features):
+    graph = awkward_graph(weighted=weighted)
+    model = double_model(conv)
+    full = model(features.rows, graph.to_block())
+    nodes = torch.arange(40).flip(0)
+
+    batch = NeighborSampler(graph, [-1, -1, -1]).sample(nodes, 0)
+    in_batch = batch.at_seeds(model(features.gather(batch.node_ids), batch.blocks))
+    layer_wise = LayerwiseInference(graph, features, nodes, 3)(model)
+
+    torch.testing.assert_close(in_batch, full[nodes], rtol=0, atol=1e-10)
+    torch.testing.assert_close(layer_wise, full[nodes], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("conv", CONVS)
+@pytest.mark.parametrize("options", [{"norm": "batch"}, {"norm": "layer", "residual": True}, {"jk": "cat"}])
+def test_options_of_the_stack_keep_inference_exact(conv, options, features):
+    graph = awkward_graph()
+    model = double_model(conv, **options)
+    nodes = torch.tensor([7, 3, 39, 3])
+
+    layer_wise = LayerwiseInference(graph, features, nodes, 3)(model)
+
+    torch.testing.assert_close(layer_wise, model(features.rows, graph.to_block())[nodes], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("conv", CONVS)
+def test_small_chunks_give_the_same_outputs(conv, features):
+    graph = awkward_graph()
+    model = double_model(conv)
+    nodes = torch.arange(40)
+    whole = LayerwiseInference(graph, features, nodes, 3)
+
+    chunked = LayerwiseInference(graph, features, nodes, 3, chunk_bytes=1024)
+
+    assert len(list(chunked._chunks(0, 6, 8))) > 3
+    torch.testing.assert_close(chunked(model), whole(model), rtol=0, atol=1e-10)
+    torch.testing.assert_close(chunked(model), whole(model), rtol=0, atol=1e-10)
+
+
+def test_only_the_closure_of_the_nodes_is_computed(features):
+    graph = awkward_graph()
+    isolated = torch.tensor([39])
+
+    inference = LayerwiseInference(graph, features, isolated, 3)
+
+    assert [nodes.tolist() for nodes in inference.needed] == [[39]] * 4
+    assert inference.num_edges == [0, 0, 0]
+
+
+def test_the_model_is_left_in_its_mode(features):
+    model = double_model("sage").train()
+
+    LayerwiseInference(awkward_graph(), features, torch.tensor([1]), 3)(model)
+
+    assert model.training
+
+
+def test_embeddings_enter_the_last_layer(features):
+    graph = awkward_graph()
+    model = double_model("gcn")
+    nodes = torch.arange(40)
+
+    embeddings = LayerwiseInference(graph, features, nodes, 3).embeddings(model)
+
+    block = graph.to_block()
+    torch.testing.assert_close(model.layer(2, embeddings, block), model(features.rows, block), rtol=0, atol=1e-10)
