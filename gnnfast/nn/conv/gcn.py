@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, ClassVar
 
 import torch
@@ -32,7 +33,8 @@ class GCNConv(torch_geometric.nn.GCNConv):
         *args: As PyG's.
         normalization: "full", or "batch" for PyG's behaviour on mini-batches: degrees are counted on the block, whose
             inclusion weights are ignored. Without a block there is no difference.
-        **kwargs: As PyG's.
+        **kwargs: As PyG's. `improved` gives added self-loops weight 2 on all blocks; PyG forgets it on an `edge_index`
+            without edge weights.
     """
 
     uses_edge_weight = True
@@ -95,6 +97,11 @@ class GCNConv(torch_geometric.nn.GCNConv):
         """Degrees of the sources without self-loops, self-loop weights, and the inclusion weights that fit them."""
         if self.normalization == "full" and block.src_degree is not None:
             return block.src_degree, block.self_loop_weight, block.inclusion_weight
+        if self.normalization == "full" and block.num_src > block.num_dst:
+            warnings.warn(
+                "the block has no src_degree: GCN is normalized as with normalization='batch', which is biased on samples",
+                stacklevel=2,
+            )
         counted = reference.count_degrees(block.indptr, block.indices, block.edge_weight, block.num_src, dtype)
         return *counted, None
 
