@@ -60,12 +60,13 @@ class MiniBatch:
         def move(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
 
+        # A block may serve several layers: it moves once and stays one object.
+        moved = {id(block): block.to(device, non_blocking) for block in self.blocks}
         return replace(
             self,
             seed_nodes=self.seed_nodes.to(device, non_blocking=non_blocking),
             node_ids=self.node_ids.to(device, non_blocking=non_blocking),
-            # A block may serve several layers: it moves once and stays one object.
-            blocks=[{id(b): b.to(device, non_blocking) for b in self.blocks}[id(block)] for block in self.blocks],
+            blocks=[moved[id(block)] for block in self.blocks],
             seed_rows=move(self.seed_rows),
             x=move(self.x),
             y=move(self.y),

@@ -68,7 +68,10 @@ def dataset_to_pyg(dataset: Dataset) -> Data:
 
 
 def minibatch_to_pyg(batch: MiniBatch) -> Data:
-    """One PyG `Data` with the edges of all blocks, each source-destination pair of a redrawn hop once."""
+    """One PyG `Data` with the edges of all blocks, each source-destination pair of a redrawn hop once.
+
+    A seed that came twice counts once: PyG's scripts read the outputs of the first `batch_size` rows.
+    """
     from torch_geometric.data import Data
 
     widest = batch.blocks[0]
@@ -82,6 +85,11 @@ def minibatch_to_pyg(batch: MiniBatch) -> Data:
             edge_weight = torch.cat([b.edge_weight for b in batch.blocks if b.edge_weight is not None])[first]
     data = Data(x=batch.x, y=batch.y, edge_index=edge_index, num_nodes=batch.num_nodes)
     data.n_id, data.input_id, data.batch_size = batch.node_ids, batch.seed_nodes, batch.num_seeds
+    if batch.seed_rows is not None:
+        data.batch_size = batch.blocks[-1].num_dst
+        data.input_id = batch.node_ids[: data.batch_size]
+        if batch.y is not None:
+            data.y = batch.y.new_empty(data.batch_size, *batch.y.shape[1:]).index_copy(0, batch.seed_rows, batch.y)
     if edge_weight is not None:
         data.edge_weight = edge_weight
     return data
