@@ -81,15 +81,18 @@ class Block:
     def transpose(self) -> tuple[Tensor, Tensor, Tensor]:
         """The block by source, as the backward pass walks it: (indptr, destinations, positions of edges).
 
-        int64 `(num_src + 1,)`; the type of `indices`, `(num_edges,)`; the same, positions in `indices`.
+        int64 `(num_src + 1,)`; the type of `indices`, `(num_edges,)`; the same, or int64 where it must be, positions in
+        `indices`.
         """
+        # Of 2**31 and more edges, int32 may hold the nodes but not the positions.
+        positions = torch.int64 if self.num_edges > torch.iinfo(torch.int32).max else self.indices.dtype
         if self.device.type != "cpu":
             order = torch.argsort(self.indices, stable=True)
             indptr = torch.zeros(self.num_src + 1, dtype=torch.int64, device=self.device)
             torch.cumsum(torch.bincount(self.indices, minlength=self.num_src), 0, out=indptr[1:])
-            return indptr, self.dst_index[order].to(self.indices.dtype), order.to(self.indices.dtype)
+            return indptr, self.dst_index[order].to(self.indices.dtype), order.to(positions)
         indptr = torch.empty(self.num_src + 1, dtype=torch.int64)
-        indices, edges = torch.empty_like(self.indices), torch.empty_like(self.indices)
+        indices, edges = torch.empty_like(self.indices), torch.empty_like(self.indices, dtype=positions)
         kernels.transpose_csc(self.indptr.numpy(), self.indices.numpy(), indptr.numpy(), indices.numpy(), edges.numpy())
         return indptr, indices, edges
 

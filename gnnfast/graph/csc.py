@@ -113,9 +113,23 @@ class CSCGraph:
 
     @classmethod
     def from_sparse_tensor(cls, adj_t: Any) -> CSCGraph:
-        """The graph of a `torch_sparse.SparseTensor` in PyG's orientation: rows are destinations."""
-        indptr, indices, value = adj_t.csr()
-        num_nodes = indptr.numel() - 1
+        """The graph of a `torch_sparse.SparseTensor`, or of a sparse torch tensor, in PyG's orientation.
+
+        Args:
+            adj_t: The transposed adjacency: rows are destinations.
+
+        Raises:
+            ValueError: If it is not square.
+        """
+        if isinstance(adj_t, Tensor):
+            csr = adj_t.to_sparse_csr()
+            sizes, parts = csr.shape, (csr.crow_indices(), csr.col_indices(), csr.values())
+        else:
+            sizes, parts = adj_t.sparse_sizes(), adj_t.csr()
+        num_nodes, num_columns = sizes
+        if num_nodes != num_columns:
+            raise ValueError(f"adj_t must be square, got {num_nodes} x {num_columns}: was it built without its sizes?")
+        indptr, indices, value = parts
         return cls(indptr, indices.to(index_dtype(num_nodes)), edge_weight=value, validate=False)
 
     @property

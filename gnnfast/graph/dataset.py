@@ -31,8 +31,8 @@ class Dataset:
         attainable: Best metrics that any model can reach, where they are known (synthetic graphs).
 
     Raises:
-        ValueError: If sizes do not agree, a split names a node that is not there, features or labels of split nodes
-            are not finite, or a class is outside `num_classes`.
+        ValueError: If sizes do not agree, a split names a node that is not there, a split node's features are not
+            finite, or its class is outside `num_classes`.
     """
 
     name: str
@@ -97,9 +97,14 @@ class Dataset:
                 f"{self.name}: the {split} split names node {low if low < 0 else high}, "
                 f"but nodes are numbered 0 to {self.num_nodes - 1}"
             )
-        labels = self.labels[ids]
+        for some in ids.split(1 << 14):
+            is_finite = torch.isfinite(self.features.gather(some)).all(dim=1)
+            if not bool(is_finite.all()):
+                node = int(some[int(is_finite.long().argmin())])
+                raise ValueError(f"{self.name}: features of node {node}, of the {split} split, are not finite")
         if self.is_multilabel:
             return
+        labels = self.labels[ids]
         low, high = (int(bound) for bound in torch.aminmax(labels))
         if low < 0 or high >= self.num_classes:
             node = int(ids[int((labels == (low if low < 0 else high)).nonzero()[0])])

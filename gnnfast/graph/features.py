@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from gnnfast.kernels.cpu.gather import gather_rows
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_NPY_DTYPES = (np.float32, np.float16, np.float64, np.uint16)
 
 
 class FeatureStore:
@@ -29,7 +31,9 @@ class FeatureStore:
                 "features must be float32, float16, bfloat16 or float64 of shape (num_nodes, num_features), "
                 f"got {str(rows.dtype).removeprefix('torch.')} of shape {tuple(rows.shape)}"
             )
-        self.rows = rows.contiguous()
+        rows = rows.contiguous()
+        # Half-precision rows cut out of a flat tensor may begin between two words.
+        self.rows = rows if rows.storage_offset() * rows.element_size() % 4 == 0 else rows.clone()
         self._words = _as_words(self.rows)
 
     @classmethod
@@ -39,13 +43,23 @@ class FeatureStore:
         uint16 files hold bfloat16 bit patterns, as `save` writes them: NumPy has no such type.
 
         Raises:
-            ValueError: If the file is not a readable `.npy` array of two dimensions.
+            ValueError: If the file is not a readable `.npy` array of two dimensions, or of another type.
         """
         # Copy-on-write: torch wants writable memory, the file must not change.
         try:
             array = np.load(path, mmap_mode="c" if memory_map else None, allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise ValueError(f"{path} is not a whole .npy file: {error}") from error
+        dtype = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+        if dtype not in _NPY_DTYPES:
+            raise ValueError(
+                f"{path} must hold float32, float16, float64 or uint16 (bfloat16), in native byte order, got {dtype}"
+            )
+        if memory_map and not array.flags.c_contiguous:
+            warnings.warn(
+                f"{path} is stored column by column and was read into RAM as a whole: save it with rows contiguous",
+                stacklevel=2,
+            )
         rows = torch.from_numpy(array.view(np.int16) if array.dtype == np.uint16 else array)
         return cls(rows.view(torch.bfloat16) if array.dtype == np.uint16 else rows)
 

@@ -62,5 +62,11 @@ def per_class_split(labels: Tensor, num_train: int, num_val: int, seed: int) -> 
 
 
 def mask_to_ids(mask: Tensor) -> Tensor:
-    """Positions of the true entries, int64."""
+    """Positions of the true entries, int64.
+
+    Raises:
+        ValueError: If the mask has several columns, as where a data set comes with several splits.
+    """
+    if mask.dim() != 1:
+        raise ValueError(f"a split's mask has one dimension, got shape {tuple(mask.shape)}: choose one of its columns")
     return mask.nonzero().view(-1)
