@@ -36,7 +36,7 @@ class BufferPool:
         """A contiguous, uninitialized tensor."""
         num_bytes = prod(shape) * dtype.itemsize
         if num_bytes < _SMALLEST_POOLED:
-            return torch.empty(*shape, dtype=dtype)
+            return torch.empty(tuple(shape), dtype=dtype)
         raw = self._take(_round_up(num_bytes))
         lease = raw[:]
         weakref.finalize(lease, self._give_back, raw).atexit = False
