@@ -76,7 +76,11 @@ class NeighborSampler:
         Returns:
             One block per fanout, ordered from the model's input to its output; the last block's destinations are the
             distinct seeds in the order of their first appearance.
+
+        Raises:
+            ValueError: If a seed is not a node of the graph.
         """
+        _check_seeds(seed_nodes, self.graph.num_nodes)
         with self._node_maps.lend() as node_map:
             seed_rows = node_map.start(seed_nodes.numpy())
             num_distinct = node_map.count
@@ -111,9 +115,11 @@ class NeighborSampler:
         """Every hop draws for its new nodes only; a layer's block is all hops up to it, joined."""
         hops: list[_Hop] = []
         first_new = 0
-        for hop, fanout in enumerate(self.fanouts):
+        # One key for all hops: which one reaches a node first depends on the batch.
+        key = derive_seed(seed, 0)
+        for fanout in self.fanouts:
             num_before = node_map.count
-            drawn = self._draw_hop(node_map, first_new, fanout, derive_seed(seed, hop))
+            drawn = self._draw_hop(node_map, first_new, fanout, key)
             hops.append(hops[-1].join(drawn) if hops else drawn)
             first_new = num_before
         return hops
@@ -155,6 +161,17 @@ class NeighborSampler:
 
     def _empty(self, size: int, dtype: torch.dtype) -> Tensor:
         return self._buffers.empty((size,), dtype)
+
+
+def _check_seeds(seed_nodes: Tensor, num_nodes: int) -> None:
+    if seed_nodes.dtype != torch.int64 or seed_nodes.dim() != 1:
+        raise ValueError(f"seed_nodes must be int64 of one dimension, got {seed_nodes.dtype} {tuple(seed_nodes.shape)}")
+    if seed_nodes.numel() == 0:
+        return
+    low, high = (int(bound) for bound in torch.aminmax(seed_nodes))
+    if low < 0 or high >= num_nodes:
+        bad = low if low < 0 else high
+        raise ValueError(f"seed_nodes holds node {bad}, but the sampler's graph numbers nodes 0 to {num_nodes - 1}")
 
 
 @dataclass
