@@ -9,10 +9,15 @@ def test_help_names_the_commands_in_under_a_second(tmp_path):
     seconds = []
     for _ in range(3):
         started_at = perf_counter()
-        run = gnnfast("--help", folder=tmp_path)
+        run = subprocess.run(
+            [sys.executable, "-m", "gnnfast.cli.main", "--help"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         seconds.append(perf_counter() - started_at)
 
-    assert run.returncode == 0
     assert all(command in run.stdout for command in ("train", "evaluate", "predict"))
     assert min(seconds) < 1
 
@@ -32,13 +37,13 @@ def test_help_imports_nothing_heavy(tmp_path):
 def test_a_mistyped_command_is_answered_with_the_nearest(tmp_path):
     run = gnnfast("trian", folder=tmp_path)
 
-    assert run.returncode == 2
+    assert run.exit_code == 2
     assert run.stderr == "gnnfast: 'trian' is not a command: did you mean 'train'?\n"
 
 
 def test_help_of_a_command_lists_its_groups(tmp_path):
     run = gnnfast("train", "--help", folder=tmp_path)
 
-    assert run.returncode == 0
+    assert run.exit_code == 0
     assert "gnnfast train is powered by Hydra" in run.stdout
     assert "model: gat, gatv2, gcn, gin, sage" in run.stdout

@@ -16,7 +16,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run on digits."""
     folder = tmp_path_factory.mktemp("finished")
     run = gnnfast("train", *QUICK, "model=gcn", folder=folder)
-    assert run.returncode == 0, run.stderr
+    assert run.exit_code == 0, run.stderr
     assert run.stderr == ""
     return run_folders(folder)[0]
 
@@ -35,7 +35,7 @@ def test_a_run_says_where_its_folder_is_and_fills_it(finished: Path):
 def test_evaluate_repeats_the_metrics_of_the_run(finished: Path):
     run = gnnfast("evaluate", f"run={finished}", folder=finished.parents[2])
 
-    assert run.returncode == 0, run.stderr
+    assert run.exit_code == 0, run.stderr
     assert f'"accuracy": {result_of(finished)["test"]["accuracy"]}' in run.stdout
 
 
@@ -45,7 +45,7 @@ def test_predict_writes_a_row_per_node(finished: Path, suffix: str, tmp_path: Pa
 
     run = gnnfast("predict", f"run={finished}", f"output={output}", "nodes=test", folder=tmp_path)
 
-    assert run.returncode == 0, run.stderr
+    assert run.exit_code == 0, run.stderr
     if suffix == "parquet":
         table = pq.read_table(output).to_pydict()
         nodes, probability = table["node"], table["probability_3"]
@@ -63,7 +63,7 @@ def test_predict_writes_a_row_per_node(finished: Path, suffix: str, tmp_path: Pa
 def test_predict_writes_embeddings(finished: Path, tmp_path: Path):
     run = gnnfast("predict", f"run={finished}", "embeddings=true", f"output={tmp_path / 'h.parquet'}", folder=tmp_path)
 
-    assert run.returncode == 0, run.stderr
+    assert run.exit_code == 0, run.stderr
     assert pq.read_table(tmp_path / "h.parquet").num_columns == 1 + 64
 
 
@@ -75,7 +75,7 @@ def test_a_checkpoint_of_another_model_is_refused_in_one_line(finished: Path, tm
 
     run = gnnfast("evaluate", f"run={other}", folder=tmp_path)
 
-    assert run.returncode == 1
+    assert run.exit_code == 1
     assert "is of another model" in run.stderr
     assert run.stderr.count("\n") == 1
 
@@ -84,7 +84,7 @@ def test_a_sweep_goes_on_after_a_failed_job(tmp_path: Path):
     run = gnnfast("train", "-m", "sampler.fanouts=[5],[5,5]", "seed=0,1", *QUICK, folder=tmp_path)
 
     results = [result_of(folder) for folder in run_folders(tmp_path)]
-    assert run.returncode == 1
+    assert run.exit_code == 1
     assert [result["status"] for result in results] == ["failed", "failed", "finished", "finished"]
     assert "but the model has 2 layers" in results[0]["error"]
     assert "2 failed" in run.stdout
@@ -101,7 +101,7 @@ def test_glob_reaches_the_recipes_in_a_folder(tmp_path: Path):
         "train", "-m", "experiment=glob(planetoid/*_gcn)", *QUICK, folder=tmp_path, GNNFAST_DATA=str(tmp_path / "none")
     )
 
-    assert run.returncode == 1
+    assert run.exit_code == 1
     assert len(run_folders(tmp_path)) == 3
 
 
@@ -138,5 +138,5 @@ def test_a_users_sampler_and_configs_are_found_in_the_working_folder(tmp_path: P
         folder=tmp_path,
     )  # fmt: skip
 
-    assert run.returncode == 0, run.stderr
+    assert run.exit_code == 0, run.stderr
     assert "MySampler" in run.stdout

@@ -23,7 +23,7 @@ def own_data(tmp_path: Path) -> Path:
 def complaint(folder: Path, *arguments: str, exit_code: int) -> str:
     """The one line on stderr; checks the rest."""
     run = gnnfast("train", "training.epochs=1", *arguments, folder=folder)
-    assert run.returncode == exit_code, run.stderr
+    assert run.exit_code == exit_code, run.stderr
     assert run.stderr.startswith("gnnfast train: ")
     assert run.stderr.count("\n") == 1
     assert "Traceback" not in run.stdout + run.stderr
@@ -70,7 +70,7 @@ def test_settings_that_cannot_work_say_why(tmp_path, argument, hint):
 def test_own_data_that_is_right_trains(own_data):
     run = gnnfast("train", "training.epochs=1", *FILES, folder=own_data)
 
-    assert run.returncode == 0, run.stderr
+    assert run.exit_code == 0, run.stderr
 
 
 def test_edges_out_of_range_are_named(own_data):
@@ -110,5 +110,5 @@ def test_a_data_set_that_is_not_there_says_where_it_was_expected(tmp_path):
 def test_the_traceback_is_there_for_the_asking(tmp_path):
     run = gnnfast("train", "sampler.fanouts=[0]", "--traceback", folder=tmp_path)
 
-    assert run.returncode == 1
+    assert run.exit_code == 1
     assert "Traceback" in run.stderr
