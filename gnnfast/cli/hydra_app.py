@@ -8,14 +8,17 @@ import sys
 import traceback
 from collections.abc import Callable
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
+from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 Task = Callable[[DictConfig], Any]
 
@@ -27,27 +30,47 @@ def config_dir() -> Path:
     return installed if installed.is_dir() else package.parent / "configs"
 
 
-def run_hydra(command: str, task: Task, arguments: list[str]) -> Any:
-    """Composes the command's config from the arguments and runs the task on it; exits with one line on an error."""
+def run_hydra(command: str, task: Task, arguments: list[str]) -> None:
+    """Composes the command's config from the arguments and runs the task on it, in a sweep once per job.
+
+    An error is one line, and the exit code 2 if the arguments were wrong, 1 if the task failed. In a sweep the other
+    jobs go on.
+    """
     wants_traceback = "--traceback" in arguments or bool(os.environ.get("HYDRA_FULL_ERROR"))
     arguments = [argument for argument in arguments if argument != "--traceback"]
-    sys.argv = [f"gnnfast {command}", *arguments]
     # Hydra would print its own account of an error and exit.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        return hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=command)(task)()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
+    failures = 0
+
+    def complain(error: BaseException, message: str) -> None:
         if wants_traceback:
-            traceback.print_exc()
-        is_usage = isinstance(error, HydraException | OmegaConfBaseException) and not isinstance(
-            error, InstantiationException
-        )
-        message = explain_config(error, command, arguments) if is_usage else explain(error)
+            traceback.print_exception(error)
         hint = "" if wants_traceback else " (--traceback shows where)"
         print(f"gnnfast {command}: {message}{hint}", file=sys.stderr)
-        sys.exit(2 if is_usage else 1)
+
+    def guarded(config: DictConfig) -> None:
+        nonlocal failures
+        try:
+            task(config)
+        except Exception as error:
+            failures += 1
+            complain(error, explain(error))
+
+    try:
+        arguments = [_expand_glob(argument, arguments) for argument in arguments]
+        sys.argv = [f"gnnfast {command}", *arguments]
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=command)(guarded)()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read the output has had enough; what is left in the buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (HydraException, OmegaConfBaseException) as error:
+        complain(error, explain_config(error, command, arguments))
+        sys.exit(2)
+    if failures:
+        sys.exit(1)
 
 
 def build(config: DictConfig, **known_by_the_run: Any) -> Any:
@@ -61,6 +84,9 @@ def explain(error: BaseException) -> str:
     while isinstance(error, InstantiationException) and error.__cause__ is not None:
         error = error.__cause__
     message = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MissingMandatoryValue):
+        key = message.removeprefix("Missing mandatory value: ").split()[0]
+        return f"{key} is missing: set {key}=VALUE"
     if not isinstance(error, ValueError | TypeError | OSError | ImportError | RuntimeError | ArithmeticError):
         message = f"{type(error).__name__}: {message}"
     notes = "; ".join(getattr(error, "__notes__", []))
@@ -69,28 +95,52 @@ def explain(error: BaseException) -> str:
 
 def explain_config(error: BaseException, command: str, arguments: list[str]) -> str:
     """What is wrong with the overrides, in one line that names the nearest valid word."""
-    cause: BaseException = error
-    if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
-        group, _, choice = cause.missing_cfg_file.rpartition("/")
-        options = [str(option) for option in cause.options or []]
-        return f"there is no {group or 'config'} {choice!r}{_nearest(choice, options)}"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        return f"there is no {group or 'config'} {choice!r}{_nearest(choice, _choices(group, arguments))}"
     text = " ".join(str(error).split())
-    missing_key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
-    if missing_key and ("not in struct" in text or "Could not override" in text):
-        key = missing_key.group(1)
+    unknown = re.search(r"Could not override '([^']+)'", text) or re.search(r"[Kk]ey '([^']+)' (?:is )?not in", text)
+    if unknown:
+        key = unknown.group(1)
         return f"there is no setting {key!r}{_nearest(key, _valid_keys(command, arguments))}"
-    unknown_group = re.search(r"[Kk]ey '([^']+)' (?:is )?not in", text)
-    if unknown_group:
-        key = unknown_group.group(1)
-        return f"there is no setting {key!r}{_nearest(key, _valid_keys(command, arguments))}"
-    return text
+    return text.split(" See https://hydra.cc")[0]
 
 
 def _nearest(word: str, options: list[str]) -> str:
-    near = get_close_matches(word, options, n=1, cutoff=0.5)
+    """The option meant, or else all that stand in its place."""
+    group, _, name = word.rpartition(".")
+    siblings = [option.rpartition(".")[2] for option in options if option.rpartition(".")[0] == group]
+    near = get_close_matches(name, siblings, n=1) if siblings else get_close_matches(word, options, n=1)
     if near:
-        return f": did you mean {near[0]!r}?"
-    return f": there are {', '.join(options)}" if options else ""
+        return f": did you mean {group + '.' if group and siblings else ''}{near[0]}?"
+    return f": {group or 'there'} {'has' if group else 'are'} {', '.join(siblings)}" if siblings else ""
+
+
+def _expand_glob(argument: str, arguments: list[str]) -> str:
+    """`group=glob(folder/*)` as `group=folder/a,folder/b`: Hydra's own glob does not look into folders."""
+    if "=glob(" not in argument:
+        return argument
+    override = OverridesParser.create().parse_override(argument)
+    if not isinstance(override._value, Glob):
+        return argument
+    matches = override._value.filter(_choices(override.key_or_group, arguments))
+    if not matches:
+        raise ConfigCompositionException(f"{argument} matches no config")
+    return f"{override.key_or_group}={','.join(matches)}"
+
+
+def _choices(group: str, arguments: list[str]) -> list[str]:
+    """Configs of a group and of the folders in it, built-in ones and those of a folder given by --config-dir."""
+    roots = [config_dir()]
+    for flag, value in pairwise([*arguments, ""]):
+        if flag in ("--config-dir", "-cd"):
+            roots.append(Path(value))
+        elif flag.startswith("--config-dir="):
+            roots.append(Path(flag.partition("=")[2]))
+    folders = [root / group for root in roots]
+    return sorted(
+        {path.relative_to(folder).with_suffix("").as_posix() for folder in folders for path in folder.rglob("*.yaml")}
+    )
 
 
 def _valid_keys(command: str, arguments: list[str]) -> list[str]:

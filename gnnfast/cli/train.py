@@ -37,8 +37,6 @@ def _job(config: DictConfig, started: list[Path]) -> None:
         train_from(config, folder)
     except Exception as error:
         (folder / "result.json").write_text(json.dumps({"status": "failed", "error": explain(error)}, indent=2) + "\n")
-        log.error(f"failed: {explain(error)}")
-        logging.getLogger("gnnfast.traceback").debug("", exc_info=True)
         raise
 
 
