@@ -138,14 +138,15 @@ class DataLoader:
             self._threads = ThreadPoolExecutor(self.num_threads, thread_name_prefix="gnnfast-loader")
         pending: deque[Future[_Made]] = deque()
         try:
-            while True:
-                for step in islice(steps, self.prefetch - len(pending)):
-                    pending.append(self._threads.submit(self._make, order, epoch, step))
-                if not pending:
-                    return
+            for step in islice(steps, self.prefetch):
+                pending.append(self._threads.submit(self._make, order, epoch, step))
+            while pending:
                 started_at = perf_counter()
                 made = pending.popleft().result()
                 self.stage_seconds["wait"] += perf_counter() - started_at
+                # Before the batch goes out: the next ones are made while it is used.
+                for step in islice(steps, 1):
+                    pending.append(self._threads.submit(self._make, order, epoch, step))
                 yield self._collect(made)
         finally:
             for future in pending:

@@ -45,7 +45,7 @@ def _pinned(batch: MiniBatch) -> MiniBatch:
 
 def _handed_over(batch: MiniBatch, stream: torch.cuda.Stream) -> MiniBatch:
     """The batch for use on the current stream: copied, and not freed while that stream still reads it."""
-    current = torch.cuda.current_stream()
+    current = torch.cuda.current_stream(stream.device)
     current.wait_stream(stream)
     for tensor in _tensors(batch):
         tensor.record_stream(current)
