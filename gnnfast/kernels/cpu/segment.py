@@ -11,7 +11,6 @@ from gnnfast.kernels.cpu.compile import inline, kernel, prefetch
 
 _AHEAD = 4  # edges whose source row is asked for before it is needed
 _LINE_BYTES = 64
-_LANES = 16
 
 
 @kernel
@@ -59,22 +58,15 @@ def segment_dot(first, last, indptr, indices, g, x, out):
     out      floats (num_edges, heads)            filled for the in-edges of the range
     """
     num_heads, num_channels = x.shape[1], x.shape[2]
-    # Separate partial sums, since the compiler may not reorder one sum to vectorize it.
-    lanes = np.empty(_LANES, dtype=x.dtype)
-    blocked = num_channels - num_channels % _LANES
+    products = np.empty(num_channels, dtype=x.dtype)
     for v in range(first, last):
         for e in range(indptr[v], indptr[v + 1]):
             _prefetch_row(x, num_heads * num_channels, indices, e + _AHEAD, indptr[last])
             u = indices[e]
             for head in range(num_heads):
-                lanes[:] = 0
-                for c in range(0, blocked, _LANES):
-                    for lane in range(_LANES):
-                        lanes[lane] += g[v, head, c + lane] * x[u, head, c + lane]
-                total = lanes.sum()
-                for c in range(blocked, num_channels):
-                    total += g[v, head, c] * x[u, head, c]
-                out[e, head] = total
+                for c in range(num_channels):
+                    products[c] = g[v, head, c] * x[u, head, c]
+                out[e, head] = _fold(products)
 
 
 @kernel
@@ -146,3 +138,18 @@ def _prefetch_row(x, row_size, indices, e, num_edges):
         start = np.int64(indices[e]) * row_size
         for c in range(0, row_size, _LINE_BYTES // x.itemsize):
             prefetch(x, start + c)
+
+
+@inline
+def _fold(values):
+    """The sum, by adding the upper half to the lower: vectorized, which the compiler may not do to a running sum."""
+    size = values.size
+    while size > 8:
+        half = (size + 1) // 2
+        for c in range(size - half):
+            values[c] += values[c + half]
+        size = half
+    total = values[0]
+    for c in range(1, size):
+        total += values[c]
+    return total

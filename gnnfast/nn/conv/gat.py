@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 import torch_geometric.nn
 from torch import Tensor
 from torch.nn import functional as F
@@ -44,8 +45,7 @@ class GATConv(torch_geometric.nn.GATConv):
             return super().forward(x, edge_index, *args, **kwargs)
         block = edge_index
         rows = self.lin(x).view(-1, self.heads, self.out_channels)
-        src_score = (rows * self.att_src).sum(-1)
-        dst_score = (rows[: block.num_dst] * self.att_dst).sum(-1)
+        src_score, dst_score = self._scores(x, block.num_dst)
         logits = src_score.index_select(0, block.indices) + dst_score.index_select(0, block.dst_index)
         self_logits = src_score[: block.num_dst] + dst_score if self.add_self_loops else None
         out = attend(
@@ -59,3 +59,11 @@ class GATConv(torch_geometric.nn.GATConv):
         if self.res is not None:
             out = out + self.res(x[: block.num_dst])
         return out if self.bias is None else out + self.bias
+
+    def _scores(self, x: Tensor, num_dst: int) -> tuple[Tensor, Tensor]:
+        """`a_src W x` of all sources and `a_dst W x` of the destinations, `(rows, heads)` each."""
+        # a (W x) = (a W) x: two vectors per head instead of a pass over all transformed rows, and one back.
+        attention = torch.cat([self.att_src, self.att_dst])
+        vectors = torch.einsum("shc,hci->shi", attention, self.lin.weight.view(*attention.shape[1:], -1))
+        scores = F.linear(x, vectors.flatten(0, 1))
+        return scores[:, : self.heads], scores[:num_dst, self.heads :]

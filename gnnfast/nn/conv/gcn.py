@@ -99,7 +99,7 @@ class GCNConv(torch_geometric.nn.GCNConv):
             return block.src_degree, block.self_loop_weight, block.inclusion_weight
         if self.normalization == "full" and block.num_src > block.num_dst:
             warnings.warn(
-                "the block has no src_degree: GCN is normalized as with normalization='batch', which is biased on samples",
+                "the block has no src_degree: GCN is normalized with those of the batch, which biases samples",
                 stacklevel=2,
             )
         counted = reference.count_degrees(block.indptr, block.indices, block.edge_weight, block.num_src, dtype)
