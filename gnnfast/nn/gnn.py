@@ -43,7 +43,7 @@ class GNN(BasicGNN):
         jk: "last", "cat", "max" or "lstm" send the outputs of the layers to a final linear map; None has the last
             layer give the output.
         heads: Attention heads of each layer.
-        output_heads: Attention heads of the last layer, which are averaged if it gives the output; `heads` by default.
+        output_heads: Attention heads, averaged, of a last layer that gives the output (`jk=None`); `heads` by default.
         normalization: For GCN, whether degrees are those of the "full" graph or of the "batch".
         **conv_kwargs: Further arguments of the convolutions, for example `aggr="max"` for "sage"; and `act_first`,
             `act_kwargs` of PyG's models.
