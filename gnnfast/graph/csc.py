@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gnnfast.graph.block import Block
 from gnnfast.kernels.cpu import csc as kernels
+from gnnfast.kernels.cpu.relabel import relabel_seeds_hashed
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -193,6 +194,42 @@ class CSCGraph:
             edge_weight=self.edge_weight,
             src_degree=self.degree,
             self_loop_weight=self.self_loop_weight,
+        )
+
+    def block(self, dst_nodes: Tensor, indptr: Tensor, edges: Tensor, inclusion_weight: Tensor | None = None) -> Block:
+        """The block of some in-edges of some nodes: what a sampler makes of its draws.
+
+        Args:
+            dst_nodes: Global ids, int64, `(num_dst,)`, distinct.
+            indptr: int64, `(num_dst + 1,)`; destination i takes `edges[indptr[i]:indptr[i + 1]]`.
+            edges: Positions in `indices`, int64, `(indptr[-1],)`.
+            inclusion_weight: See `Block`.
+
+        Returns:
+            A block whose `src_nodes` are `dst_nodes` and then the other sources, in the order of their appearance.
+
+        Raises:
+            ValueError: If a destination comes twice.
+        """
+        nodes = torch.cat([dst_nodes, self.indices[edges].long()])
+        num_slots = 1 << (2 * nodes.numel() + 1).bit_length()
+        keys, values = torch.full((num_slots,), -1), torch.empty(num_slots, dtype=torch.int32)
+        src_nodes, rows = torch.empty_like(nodes), torch.empty_like(nodes)
+        num_src = relabel_seeds_hashed(nodes.numpy(), keys.numpy(), values.numpy(), src_nodes.numpy(), rows.numpy())
+        num_dst = dst_nodes.numel()
+        if num_dst and int(rows[:num_dst].max()) != num_dst - 1:
+            raise ValueError("dst_nodes must be distinct")
+        src_nodes = src_nodes[:num_src].clone()
+        return Block(
+            indptr,
+            rows[num_dst:].int(),
+            num_src=num_src,
+            src_nodes=src_nodes,
+            edge_ids=None if self.edge_ids is None else self.edge_ids[edges],
+            edge_weight=None if self.edge_weight is None else self.edge_weight[edges],
+            inclusion_weight=inclusion_weight,
+            src_degree=self.degree[src_nodes],
+            self_loop_weight=None if self.self_loop_weight is None else self.self_loop_weight[src_nodes],
         )
 
     def to_undirected(self) -> CSCGraph:
