@@ -341,6 +341,25 @@ def test_batches_are_made_while_one_is_in_use(prefetch: int):
     batches.close()
 
 
+def test_an_epoch_left_early_makes_no_further_batches():
+    made: list[int] = []
+    gate = threading.Semaphore(1)
+
+    def make_one(seed_nodes: Tensor) -> None:
+        gate.acquire()
+        made.append(1)
+
+    loader = make(sampler=SamplerOfOne(make_one), batch_size=10, prefetch=16)
+    batches = iter(loader)
+    next(batches)
+    batches.close()
+    gate.release(100)
+    del loader, batches
+    assert wait_until(lambda: not loader_threads())
+    # The first one, and the one that was under way.
+    assert len(made) <= 2
+
+
 def test_threads_work_at_the_same_time():
     together = threading.Barrier(3, timeout=10)
     loader = make(sampler=SamplerOfOne(lambda seed_nodes: together.wait()), batch_size=50, num_threads=3)
