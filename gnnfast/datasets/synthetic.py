@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnfast.datasets.both_directions import merged_graph, undirected_graph
 from gnnfast.datasets.splitting import DEFAULT_FRACTIONS, choose_split
 from gnnfast.graph import CSCGraph, Dataset, FeatureStore
 from gnnfast.kernels.cpu import generate as kernels
-from gnnfast.kernels.cpu.csc import merge_parallel_edges
 from gnnfast.kernels.reference.random import derive_seed
 
 _ROWS_AT_A_TIME = 1 << 16
@@ -172,15 +172,7 @@ class CommunityLaw:
             offset,
             indices,
         )
-        if self.undirected:
-            drawn, drawn_indptr = indices, indptr
-            indices, indptr = np.empty(2 * drawn.size, np.int32), np.empty_like(indptr)
-            kernels.mirror_edges(drawn_indptr, drawn, indptr, indices)
-        kernels.sort_columns(indptr, indices)
-        merged = np.empty_like(indptr)
-        merge_parallel_edges(indptr, indices, np.empty(0, np.float32), merged)
-        # Cut, not copied: the few merged edges' memory stays.
-        graph = CSCGraph(torch.from_numpy(merged), torch.from_numpy(indices)[: merged[-1]], validate=False)
+        graph = undirected_graph(indptr, indices) if self.undirected else merged_graph(indptr, indices)
         return graph, torch.from_numpy(places % self.num_classes).long()
 
 

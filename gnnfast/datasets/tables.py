@@ -81,9 +81,12 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
     return {name: _numbers(path, name, table.column(name)) for name in table.column_names}
 
 
+def _open_text(path: Path) -> Any:
+    return gzip.open(path, "rt") if path.name.lower().endswith(".gz") else path.open()
+
+
 def _has_header(path: Path) -> bool:
-    opener: Any = gzip.open if path.name.lower().endswith(".gz") else open
-    with opener(path, "rt") as file:
+    with _open_text(path) as file:
         fields = file.readline().strip().split(",")
     try:
         for field in fields:
@@ -116,3 +119,45 @@ def whole_numbers(path: Path, what: str, values: np.ndarray) -> np.ndarray:
             row = int(np.flatnonzero(not_whole)[0])
             raise ValueError(f"{path}: {what} must be whole numbers, but row {row} has {values[row]}")
     return values.astype(np.int64)
+
+
+def read_csv_matrix(path: Path, dtype: Any, num_rows: int | None = None) -> np.ndarray:
+    """A `.csv` or `.csv.gz` without header as a matrix; block by block, so that the text is never in memory whole.
+
+    Args:
+        dtype: int64 or float32; empty fields are NaN in the latter.
+        num_rows: How many there must be; saves memory where it is known.
+
+    Raises:
+        ValueError: If the file cannot be read or has another number of rows.
+    """
+    import pyarrow
+    from pyarrow import csv
+
+    column_type = pyarrow.from_numpy_dtype(dtype)
+    filled = 0
+    try:
+        with _open_text(path) as file:
+            num_columns = file.readline().count(",") + 1
+        names = [str(column) for column in range(num_columns)]
+        blocks = [np.empty((num_rows, num_columns), dtype)] if num_rows is not None else []
+        reader = csv.open_csv(
+            path,
+            csv.ReadOptions(column_names=names, block_size=1 << 24),
+            convert_options=csv.ConvertOptions(column_types=dict.fromkeys(names, column_type)),
+        )
+        for batch in reader:
+            last = filled + batch.num_rows
+            if num_rows is None:
+                blocks.append(np.empty((batch.num_rows, num_columns), dtype))
+            elif last > num_rows:
+                raise ValueError(f"more than {num_rows} rows")
+            block = blocks[-1] if num_rows is None else blocks[0][filled:last]
+            for column in range(num_columns):
+                block[:, column] = batch.column(column).to_numpy(zero_copy_only=False)
+            filled = last
+    except (pyarrow.ArrowException, OSError, EOFError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    if num_rows is not None and filled != num_rows:
+        raise ValueError(f"{path} has {filled} rows, but {num_rows} belong there")
+    return np.concatenate(blocks) if num_rows is None else blocks[0]
