@@ -109,7 +109,8 @@ def explain_config(error: BaseException, command: str, arguments: list[str]) -> 
 def _nearest(word: str, options: list[str]) -> str:
     """The option meant, or else all that stand in its place."""
     group, _, name = word.rpartition(".")
-    siblings = [option.rpartition(".")[2] for option in options if option.rpartition(".")[0] == group]
+    places = [option.rpartition(".") for option in options]
+    siblings = [place[2] for place in places if place[0] == group and not place[2].startswith("_")]
     near = get_close_matches(name, siblings, n=1) if siblings else get_close_matches(word, options, n=1)
     if near:
         return f": did you mean {group + '.' if group and siblings else ''}{near[0]}?"

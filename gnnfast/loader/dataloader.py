@@ -38,7 +38,7 @@ class DataLoader:
         shuffle: Whether each epoch visits the seeds in a new order.
         drop_last: Whether to leave out a last batch with fewer seeds.
         num_threads: Threads that make mini-batches; 0 makes each when it is asked for.
-        prefetch: Mini-batches made ahead, at most.
+        prefetch: Mini-batches made ahead; at least one per thread.
         device: Where mini-batches go.
         dtype: What features are converted to; None leaves them as they are stored.
         rank: Which share of every step's seeds this loader makes, in [0, world_size).
@@ -112,22 +112,26 @@ class DataLoader:
 
     def state_dict(self) -> dict[str, int]:
         """Where the loader stands: the batches handed out so far, whatever has been made ahead."""
-        return {"seed": self.seed, "epoch": self.epoch, "step": self._next_step}
+        return {**self._identity(), "epoch": self.epoch, "step": self._next_step}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Goes on, in the next pass, with the batch after the last one handed out when the state was taken.
 
         Raises:
-            ValueError: If the state is of a loader with another seed or a step beyond the epoch's end.
+            ValueError: If the state is of a loader with another seed, batch size or number of seeds, or a step beyond
+                the epoch's end.
         """
-        if state["seed"] != self.seed or not 0 <= state["step"] <= len(self):
-            raise ValueError(
-                f"the state, {state}, is not of this loader (seed {self.seed}, {len(self)} steps an epoch)"
-            )
+        identity = self._identity()
+        if {name: state.get(name) for name in identity} != identity or not 0 <= state["step"] <= len(self):
+            raise ValueError(f"the state, {state}, is not of this loader: {identity}, {len(self)} steps an epoch")
         self.epoch, self._next_step, self._resumes = state["epoch"], state["step"], True
 
+    def _identity(self) -> dict[str, int]:
+        """What decides which seeds a step has."""
+        return {"seed": self.seed, "batch_size": self.batch_size, "num_seeds": self.seeds.numel()}
+
     def _made_batches(self, epoch: int, first: int) -> Iterator[MiniBatch]:
-        """The epoch's mini-batches from step `first` on, in order, at most `prefetch` of them made ahead."""
+        """The epoch's mini-batches from step `first` on, in order, some of them made ahead."""
         steps = iter(range(first, len(self)))
         order = self._seed_order(epoch)
         if self.num_threads == 0:
@@ -138,7 +142,7 @@ class DataLoader:
             self._threads = ThreadPoolExecutor(self.num_threads, thread_name_prefix="gnnfast-loader")
         pending: deque[Future[_Made]] = deque()
         try:
-            for step in islice(steps, self.prefetch):
+            for step in islice(steps, max(self.prefetch, self.num_threads)):
                 pending.append(self._threads.submit(self._make, order, epoch, step))
             while pending:
                 started_at = perf_counter()
