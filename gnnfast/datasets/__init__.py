@@ -6,4 +6,5 @@ from gnnfast.datasets.digits import digits as digits
 from gnnfast.datasets.files import files as files
 from gnnfast.datasets.ogb import ogb as ogb
 from gnnfast.datasets.planetoid import planetoid as planetoid
+from gnnfast.datasets.pyg import pyg as pyg
 from gnnfast.datasets.synthetic import synthetic as synthetic
