@@ -46,7 +46,7 @@ def amazon(
     file = f"amazon_electronics_{kind}.npz"
     folders = [f"{kind.capitalize()}/raw", f"Amazon/{kind.capitalize()}/raw", f"amazon_{kind}/raw", f"amazon_{kind}"]
     places = [data_root(root) / folder / file for folder in [*folders, "."]]
-    places += [data_root(root) / folder / f"amazon-{kind}.zip" for folder in [*folders, "."]]
+    places += [data_root(root) / folder / f"amazon-{kind}.zip" for folder in (f"amazon_{kind}", ".")]
     path = find_or_download(places, f"{URL}/{file}")
     title = f"Amazon {kind.capitalize()}"
     graph, x, labels = read_attributed_npz(title, path, file, undirected, normalize_features, feature_dtype)

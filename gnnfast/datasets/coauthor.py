@@ -48,7 +48,7 @@ def coauthor(
     file = f"ms_academic_{kind[:3]}.npz"
     folders = [f"{_NAMES[kind]}/raw", f"Coauthor/{_NAMES[kind]}/raw", f"coauthor_{kind}/raw", f"coauthor_{kind}"]
     places = [data_root(root) / folder / file for folder in [*folders, "."]]
-    places += [data_root(root) / folder / f"coauthor-{kind}.zip" for folder in [*folders, "."]]
+    places += [data_root(root) / folder / f"coauthor-{kind}.zip" for folder in (f"coauthor_{kind}", ".")]
     path = find_or_download(places, f"{URL}/{file}")
     title = f"Coauthor {_NAMES[kind]}"
     graph, x, labels = read_attributed_npz(title, path, file, undirected, normalize_features, feature_dtype)
