@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from difflib import get_close_matches
 from importlib import import_module
@@ -52,6 +53,8 @@ def main(arguments: list[str] | None = None) -> None:
         near = get_close_matches(command, COMMANDS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
         sys.exit(_complain(f"{command!r} is not a command: {hint}"))
+    # torch's threads else spin while they wait: half the speed, or a twentieth, where anything else uses the processor.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A user's own modules: sampler._target_=my_module.MySampler.
     sys.path.insert(0, "")
     import_module(f"gnnfast.cli.{command}").main(overrides)

@@ -17,6 +17,7 @@ from gnnfast.nn.conv.gatv2 import GATv2Conv
 from gnnfast.nn.conv.gcn import GCNConv
 from gnnfast.nn.conv.gin import GINConv
 from gnnfast.nn.conv.sage import SAGEConv
+from gnnfast.nn.dropout import Dropout
 
 _CONVS = {"gcn": GCNConv, "gat": GATConv, "gatv2": GATv2Conv, "gin": GINConv, "sage": SAGEConv}
 
@@ -100,7 +101,8 @@ class GNN(BasicGNN):
         self.conv_name = conv
         self.supports_edge_weight = _CONVS[conv].uses_edge_weight
         self.supports_edge_attr = False
-        self.input_dropout = torch.nn.Dropout(input_dropout)
+        self.dropout = Dropout(dropout)
+        self.input_dropout = Dropout(input_dropout)
         self.residuals = None
         if residual:
             widths = [in_channels] + [hidden_channels] * (num_layers - 1)

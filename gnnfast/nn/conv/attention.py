@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from gnnfast.graph import Block
 from gnnfast.nn.aggregate import segment_sum
+from gnnfast.nn.dropout import dropout as drop
 
 
 def attend(x: Tensor, block: Block, logits: Tensor, self_logits: Tensor | None, dropout: float, concat: bool) -> Tensor:
@@ -28,8 +28,8 @@ def attend(x: Tensor, block: Block, logits: Tensor, self_logits: Tensor | None, 
         logits = logits.masked_fill((block.indices == block.dst_index).unsqueeze(-1), -torch.inf)
     weight, self_weight = segment_softmax(logits, self_logits, block)
     if dropout > 0:
-        weight = F.dropout(weight, dropout)
-        self_weight = None if self_weight is None else F.dropout(self_weight, dropout)
+        weight = drop(weight, dropout)
+        self_weight = None if self_weight is None else drop(self_weight, dropout)
     out = segment_sum(x, block, weight, self_weight)
     return out.flatten(1) if concat else out.mean(dim=1)
 
