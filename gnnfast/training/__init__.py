@@ -3,8 +3,8 @@
 from gnnfast.training.evaluation import Evaluator as Evaluator
 from gnnfast.training.inference import LayerwiseInference as LayerwiseInference
 from gnnfast.training.loop import Progress as Progress
-from gnnfast.training.loop import TrainingResult as TrainingResult
 from gnnfast.training.loop import train as train
 from gnnfast.training.metrics import compute_metrics as compute_metrics
+from gnnfast.training.result import TrainingResult as TrainingResult
 from gnnfast.training.run_folder import RunFolder as RunFolder
 from gnnfast.training.settings import TrainingSettings as TrainingSettings

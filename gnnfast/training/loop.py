@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -20,12 +16,13 @@ from gnnfast.loader import DataLoader
 from gnnfast.nn import GNN
 from gnnfast.runtime.memory import peak_gpu_memory_bytes, peak_memory_bytes
 from gnnfast.runtime.versions import versions
+from gnnfast.training.checkpoint import Best, Checkpoint
 from gnnfast.training.evaluation import Evaluator, evaluation_interval
 from gnnfast.training.metrics import default_metric, summed_loss
+from gnnfast.training.result import TrainingResult
 from gnnfast.training.run_folder import RunFolder
 from gnnfast.training.settings import TrainingSettings
-
-STAGES = ("sample", "gather", "transfer", "forward", "backward", "optimizer", "wait", "evaluate")
+from gnnfast.training.stage_clock import StageClock
 
 
 class Progress(Protocol):
@@ -36,38 +33,6 @@ class Progress(Protocol):
 
     def epoch(self, row: dict[str, float | None]) -> None:
         """After every epoch, with its line of `metrics.csv`."""
-
-
-@dataclass
-class TrainingResult:
-    """What came of a run. Metrics are those of the best validation epoch's model, which `train` leaves in place.
-
-    Args:
-        val, test: `loss` and metrics in [0, 1] by name.
-        history: One row per epoch, as in `metrics.csv`.
-        stage_seconds: Time by stage; "sample" and "gather" add up over the loader's threads and run beside the others.
-    """
-
-    val: dict[str, float]
-    test: dict[str, float]
-    best_epoch: int
-    epochs: int
-    train_seconds: float
-    stage_seconds: dict[str, float]
-    history: list[dict[str, float | None]]
-    metric: str
-
-    def summary(self) -> dict[str, Any]:
-        """What `result.json` says of it."""
-        return {
-            "test": self.test,
-            "val": self.val,
-            "best_epoch": self.best_epoch,
-            "epochs": self.epochs,
-            "metric": self.metric,
-            "train_seconds": self.train_seconds,
-            "stage_seconds": self.stage_seconds,
-        }
 
 
 def train(
@@ -97,72 +62,62 @@ def train(
     settings = settings or TrainingSettings()
     check_fit(model, loader)
     folder = None if run_folder is None else RunFolder(run_folder)
-    dataset = loader.dataset
-    metric = default_metric(dataset) if settings.metric == "auto" else settings.metric
-    state = _State(model, optimizer, scheduler, loader)
+    metric = default_metric(loader.dataset) if settings.metric == "auto" else settings.metric
+    checkpoint = Checkpoint(model, optimizer, scheduler, loader)
     fabric = _launch(settings)
     wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
     loader.device = fabric.device
     loader.dtype = loader.dtype or next(model.parameters()).dtype
-    sampler = loader.sampler if settings.evaluation == "sampled" else None
-    evaluator = Evaluator(dataset, model.num_layers, fabric.device, sampler, loader.seed, loader.batch_size)
-    clock = _StageClock()
+    evaluator = _evaluator(model, loader, settings, fabric.device)
+    clock = StageClock(before=dict(loader.stage_seconds))
+    best = Best(model)
     history: list[dict[str, float | None]] = []
-    best_score, best_epoch, best_weights = -math.inf, 0, _copy(model)
     interval = 1
     started_at = perf_counter()
 
     for epoch in range(settings.epochs):
         loader.set_epoch(epoch)
+        learning_rate = optimizer.param_groups[0]["lr"]
         train_loss, work = _train_epoch(wrapped, wrapped_optimizer, loader, settings, fabric, clock, progress)
-        row: dict[str, float | None] = {
-            "epoch": epoch,
-            "train_loss": train_loss,
-            "learning_rate": optimizer.param_groups[0]["lr"],
-            "val_loss": None,
-            f"val_{metric}": None,
-        }
         if epoch == 0:
             interval = evaluation_interval(settings.evaluate_every, evaluator.work("val"), work)
-        is_last = epoch + 1 == settings.epochs
-        if is_last or epoch % interval == 0:
+        is_due = epoch % interval == 0 or epoch + 1 == settings.epochs
+        val: dict[str, float] = {}
+        if is_due:
             with clock("evaluate"), fabric.autocast():
                 val = evaluator.evaluate(model, "val", (metric,))
-            row |= {f"val_{name}": value for name, value in val.items()}
-            # Without validation nodes the last epoch is the best one.
-            score = val.get(metric, float(epoch))
-            if score > best_score:
-                best_score, best_epoch, best_weights = score, epoch, _copy(model)
-                if folder:
-                    folder.save_checkpoint("best", state.at(epoch))
-            if isinstance(scheduler, ReduceLROnPlateau):
-                scheduler.step(score)
-        if scheduler is not None and not isinstance(scheduler, ReduceLROnPlateau):
-            scheduler.step()
-        row["seconds"] = perf_counter() - started_at
-        history.append(row)
-        if folder and row["val_loss"] is not None:
-            folder.save_checkpoint("last", state.at(epoch))
+            improved = best.offer(_score(val, metric, epoch), epoch)
+        _step_schedule(scheduler, best.latest_score if is_due else None)
+        history.append(
+            {
+                "epoch": epoch,
+                "train_loss": train_loss,
+                "learning_rate": learning_rate,
+                "val_loss": val.get("loss"),
+                f"val_{metric}": val.get(metric),
+                "seconds": perf_counter() - started_at,
+            }
+        )
+        if folder and is_due:
             folder.write_metrics(history)
+            for name in ("best", "last") if improved else ("last",):
+                folder.save_checkpoint(name, checkpoint.at(epoch))
         if progress:
-            progress.epoch(row)
-        if settings.patience is not None and epoch - best_epoch >= settings.patience:
+            progress.epoch(history[-1])
+        if settings.patience is not None and is_due and epoch - best.epoch >= settings.patience:
             break
 
     train_seconds = perf_counter() - started_at
-    if folder:
-        folder.save_checkpoint("last", state.at(len(history) - 1))
-    model.load_state_dict(best_weights)
+    model.load_state_dict(best.weights)
     with clock("evaluate"), fabric.autocast():
         final = {split: evaluator.evaluate(model, split) for split in ("val", "test")}
-    stage_seconds = clock.seconds | {name: loader.stage_seconds[name] for name in loader.stage_seconds}
     result = TrainingResult(
         val=final["val"],
         test=final["test"],
-        best_epoch=best_epoch,
+        best_epoch=best.epoch,
         epochs=len(history),
         train_seconds=train_seconds,
-        stage_seconds={name: stage_seconds[name] for name in STAGES},
+        stage_seconds=clock.with_loader(loader),
         history=history,
         metric=metric,
     )
@@ -205,7 +160,7 @@ def _train_epoch(
     loader: DataLoader,
     settings: TrainingSettings,
     fabric: Any,
-    clock: _StageClock,
+    clock: StageClock,
     progress: Progress | None,
 ) -> tuple[float, int]:
     """One pass over the training seeds: (mean loss per seed, rows and edges gone through)."""
@@ -245,8 +200,24 @@ def _work(batch: MiniBatch) -> int:
     return batch.num_edges + sum(block.num_src for block in batch.blocks)
 
 
-def _copy(model: GNN) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+def _evaluator(model: GNN, loader: DataLoader, settings: TrainingSettings, device: torch.device) -> Evaluator:
+    sampler = loader.sampler if settings.evaluation == "sampled" else None
+    return Evaluator(loader.dataset, model.num_layers, device, sampler, loader.seed, loader.batch_size)
+
+
+def _score(val: dict[str, float], metric: str, epoch: int) -> float:
+    """What the best epoch has most of: the metric, or without validation nodes the epoch's number."""
+    if val and metric not in val:
+        raise ValueError(f"training.metric={metric} is undefined on the validation nodes: they lack a class")
+    return val.get(metric, float(epoch))
+
+
+def _step_schedule(scheduler: LRScheduler | None, score: float | None) -> None:
+    if isinstance(scheduler, ReduceLROnPlateau):
+        if score is not None:
+            scheduler.step(score)
+    elif scheduler is not None:
+        scheduler.step()
 
 
 def _write_result(
@@ -268,33 +239,3 @@ def _write_result(
             "versions": versions(),
         }
     )
-
-
-@dataclass
-class _State:
-    """Everything a checkpoint holds, read off when one is written."""
-
-    model: GNN
-    optimizer: Optimizer
-    scheduler: LRScheduler | None
-    loader: DataLoader
-
-    def at(self, epoch: int) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
-            "loader": self.loader.state_dict(),
-            "epoch": epoch,
-        }
-
-
-@dataclass
-class _StageClock:
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        started_at = perf_counter()
-        yield
-        self.seconds[stage] += perf_counter() - started_at

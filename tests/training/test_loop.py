@@ -92,6 +92,14 @@ def test_training_stops_when_validation_no_longer_improves():
     assert result.epochs == result.best_epoch + 1 + 3 < 200
 
 
+def test_patience_waits_for_the_next_evaluation():
+    settings = TrainingSettings(epochs=21, patience=1, evaluate_every=10, **ON_CPU)
+
+    result, _ = run(easy_dataset(), settings=settings)
+
+    assert result.epochs in (11, 21)
+
+
 def test_accumulated_small_batches_take_the_step_of_one_large_batch():
     dataset = easy_dataset()
     weights = []

@@ -1,0 +1,38 @@
+"""What came of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class TrainingResult:
+    """What came of a run. Metrics are those of the best validation epoch's model, which `train` leaves in place.
+
+    Args:
+        val, test: `loss` and metrics in [0, 1] by name.
+        history: One row per epoch, as in `metrics.csv`.
+        stage_seconds: Time by stage; "sample" and "gather" add up over the loader's threads and run beside the others.
+    """
+
+    val: dict[str, float]
+    test: dict[str, float]
+    best_epoch: int
+    epochs: int
+    train_seconds: float
+    stage_seconds: dict[str, float]
+    history: list[dict[str, float | None]]
+    metric: str
+
+    def summary(self) -> dict[str, Any]:
+        """What `result.json` says of it."""
+        return {
+            "test": self.test,
+            "val": self.val,
+            "best_epoch": self.best_epoch,
+            "epochs": self.epochs,
+            "metric": self.metric,
+            "train_seconds": self.train_seconds,
+            "stage_seconds": self.stage_seconds,
+        }
