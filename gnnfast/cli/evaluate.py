@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 
 from omegaconf import DictConfig
 
 from gnnfast.cli.hydra_app import run_hydra
-
-log = logging.getLogger("gnnfast")
 
 
 def main(arguments: list[str]) -> None:
@@ -22,8 +19,9 @@ def _evaluate(config: DictConfig) -> None:
     from gnnfast.training import Evaluator
 
     _, dataset, model = load_run(config.run, config.checkpoint)
-    unknown = set(config.splits) - set(dataset.split_ids)
+    splits = [config.splits] if isinstance(config.splits, str) else list(config.splits)
+    unknown = set(splits) - set(dataset.split_ids)
     if unknown:
         raise ValueError(f"splits must be of {', '.join(dataset.split_ids)}, got {', '.join(sorted(unknown))}")
     evaluator = Evaluator(dataset, model.num_layers)
-    print(json.dumps({split: evaluator.evaluate(model, split) for split in config.splits}, indent=2))
+    print(json.dumps({split: evaluator.evaluate(model, split) for split in splits}, indent=2))

@@ -36,10 +36,11 @@ def run_hydra(command: str, task: Task, arguments: list[str]) -> None:
     An error is one line, and the exit code 2 if the arguments were wrong, 1 if the task failed. In a sweep the other
     jobs go on.
     """
-    wants_traceback = "--traceback" in arguments or bool(os.environ.get("HYDRA_FULL_ERROR"))
+    from gnnfast.cli.sweeper import JobsRejected, install_sweeper
+
+    full_error = os.environ.get("HYDRA_FULL_ERROR")
+    wants_traceback = "--traceback" in arguments or bool(full_error)
     arguments = [argument for argument in arguments if argument != "--traceback"]
-    # Hydra would print its own account of an error and exit.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
     failures = 0
 
     def complain(error: BaseException, message: str) -> None:
@@ -48,14 +49,17 @@ def run_hydra(command: str, task: Task, arguments: list[str]) -> None:
         hint = "" if wants_traceback else " (--traceback shows where)"
         print(f"gnnfast {command}: {message}{hint}", file=sys.stderr)
 
-    def guarded(config: DictConfig) -> None:
+    def guarded(config: DictConfig) -> Any:
         nonlocal failures
         try:
-            task(config)
+            return task(config)
         except Exception as error:
             failures += 1
             complain(error, explain(error))
 
+    # Hydra would print its own account of an error and exit.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    install_sweeper()
     try:
         arguments = [_expand_glob(argument, arguments) for argument in arguments]
         sys.argv = [f"gnnfast {command}", *arguments]
@@ -66,9 +70,19 @@ def run_hydra(command: str, task: Task, arguments: list[str]) -> None:
         # Whoever read the output has had enough; what is left in the buffer goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except JobsRejected as rejected:
+        for message, error in rejected.errors.items():
+            complain(error, message)
+        sys.exit(2)
     except (HydraException, OmegaConfBaseException) as error:
         complain(error, explain_config(error, command, arguments))
         sys.exit(2)
+    except Exception as error:
+        complain(error, explain(error))
+        sys.exit(1)
+    finally:
+        if full_error is None:
+            del os.environ["HYDRA_FULL_ERROR"]
     if failures:
         sys.exit(1)
 
@@ -154,7 +168,7 @@ def _valid_keys(command: str, arguments: list[str]) -> list[str]:
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = compose(command)
         for argument in arguments:
-            if argument.startswith("-") or "=" not in argument or "," in argument:
+            if argument.startswith("-") or "=" not in argument:
                 continue
             try:
                 config = compose(command, [*kept, argument])

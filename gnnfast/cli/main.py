@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     # torch's threads else spin while they wait: half the speed, or a twentieth, where anything else uses the processor.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A user's own modules: sampler._target_=my_module.MySampler.
-    sys.path.insert(0, "")
+    sys.path.append(os.getcwd())
     import_module(f"gnnfast.cli.{command}").main(overrides)
 
 

@@ -30,6 +30,8 @@ def load_run(run: str | Path, checkpoint: str) -> tuple[DictConfig, Any, Any]:
     dataset = build(config.dataset)
     model = build_model(config, dataset)
     load_weights(model, state["model"], folder)
+    if config.training.precision == "64-true":
+        model.double()
     return config, dataset, model
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-import sys
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import get_class
-from omegaconf import DictConfig, OmegaConf
+from hydra.utils import get_object
+from omegaconf import DictConfig, open_dict
 
 from gnnfast.cli.hydra_app import build, explain, run_hydra
 
@@ -30,17 +30,25 @@ def main(arguments: list[str]) -> None:
             show_sweep(started)
 
 
-def _job(config: DictConfig, started: list[Path]) -> None:
+def _job(config: DictConfig, started: list[Path]) -> float | None:
+    """Trains; the validation metric is what a sweeper may look for the best of."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     started.append(folder)
     try:
-        train_from(config, folder)
+        return train_from(config, folder)
+    except KeyboardInterrupt:
+        _write_status(folder, "interrupted", "stopped from the keyboard")
+        raise
     except Exception as error:
-        (folder / "result.json").write_text(json.dumps({"status": "failed", "error": explain(error)}, indent=2) + "\n")
+        _write_status(folder, "failed", explain(error))
         raise
 
 
-def train_from(config: DictConfig, folder: Path) -> None:
+def _write_status(folder: Path, status: str, error: str) -> None:
+    (folder / "result.json").write_text(json.dumps({"status": status, "error": error}, indent=2) + "\n")
+
+
+def train_from(config: DictConfig, folder: Path) -> float | None:
     """Builds what the config names, trains, and says what came of it."""
     import torch
 
@@ -48,6 +56,8 @@ def train_from(config: DictConfig, folder: Path) -> None:
     from gnnfast.runtime.allocator import keep_freed_memory
     from gnnfast.training import train
 
+    if not isinstance(config.seed, int):
+        raise ValueError(f"seed must be an integer, got {config.seed!r}")
     settings = build(config.training)
     settings.resolved_accelerator()
     if config.keep_freed_memory:
@@ -60,7 +70,7 @@ def train_from(config: DictConfig, folder: Path) -> None:
     model = build_model(config, dataset)
     optimizer = build(config.optimizer, params=model.parameters())
     scheduler = build(config.scheduler, optimizer=optimizer) if config.scheduler else None
-    log.info(_outline(config, model, loader))
+    log.info(_outline(model, loader))
     with TrainingProgress(settings.epochs, len(loader)) as progress:
         result = train(model, loader, optimizer, settings, scheduler, folder, progress)
     for split in ("val", "test"):
@@ -70,6 +80,7 @@ def train_from(config: DictConfig, folder: Path) -> None:
         log.info(f"attainable {name} {value:.4f}")
     log.info(f"best epoch {result.best_epoch + 1} of {result.epochs}, {result.train_seconds:.1f} s")
     log.info(f"run folder: {_shown(folder)}")
+    return result.val.get(result.metric)
 
 
 def build_model(config: DictConfig, dataset: Any) -> Any:
@@ -77,33 +88,34 @@ def build_model(config: DictConfig, dataset: Any) -> Any:
     model = build(config.model, in_channels=dataset.num_features, out_channels=dataset.num_classes)
     ignored = dataset.graph.edge_weight is not None and not model.supports_edge_weight
     if ignored:
-        log.warning(f"model.conv={config.model.conv} ignores the edge weights of the graph; gcn uses them")
+        log.warning(f"model.conv={model.conv_name} ignores the edge weights of the graph; gcn uses them")
     return model
 
 
 def build_sampler(config: DictConfig, graph: Any) -> Any:
     """The sampler on a graph.
 
-    Where `sampler._target_` alone was replaced by a user's class, the rest of the config still speaks of the built-in
-    sampler: what the class does not take, and nobody asked for, is left out.
+    Where `sampler._target_` alone was replaced on the command line, the rest of the config still speaks of the built-in
+    sampler: what the user's class does not take, and nobody asked for, is left out.
     """
-    target = str(config._target_)
-    if not target.startswith("gnnfast."):
-        parameters = inspect.signature(get_class(target)).parameters
-        asked_for = {override.lstrip("+").split("=")[0] for override in HydraConfig.get().overrides.task}
+    asked_for = {override.lstrip("+").partition("=")[0] for override in HydraConfig.get().overrides.task}
+    if "sampler._target_" in asked_for:
+        parameters = inspect.signature(get_object(config._target_)).parameters
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-        keys = [str(key) for key in config]
-        kept = [key for key in keys if takes_any or key in parameters or f"sampler.{key}" in asked_for]
-        config = OmegaConf.masked_copy(config, ["_target_", *kept])
+        config = copy(config)
+        with open_dict(config):
+            for key in [str(key) for key in config if key != "_target_"]:
+                if not takes_any and key not in parameters and f"sampler.{key}" not in asked_for:
+                    del config[key]
     return build(config, graph=graph)
 
 
-def _outline(config: DictConfig, model: Any, loader: Any) -> str:
+def _outline(model: Any, loader: Any) -> str:
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    sampler = str(config.sampler._target_).rpartition(".")[2]
     return (
-        f"{config.model.conv}, {model.num_layers} layers, {num_parameters:,} parameters; {sampler}; "
-        f"{len(loader)} steps of {loader.batch_size} seeds per epoch; seed {config.seed}"
+        f"{model.conv_name}, {model.num_layers} layers, {num_parameters:,} parameters; "
+        f"{type(loader.sampler).__name__}; "
+        f"{len(loader)} steps of {loader.batch_size} seeds per epoch; seed {loader.seed}"
     )
 
 
@@ -112,7 +124,3 @@ def _shown(folder: Path) -> str:
         return str(folder.relative_to(Path.cwd()))
     except ValueError:
         return str(folder)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

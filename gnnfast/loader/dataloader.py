@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -117,9 +118,11 @@ class DataLoader:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Goes on, in the next pass, with the batch after the last one handed out when the state was taken.
 
+        Where that was the last of its epoch, the next pass is empty: a loop over epochs then goes on with the next one.
+
         Raises:
-            ValueError: If the state is of a loader with another seed, batch size or number of seeds, or a step beyond
-                the epoch's end.
+            ValueError: If the state is of a loader with another seed, batch size, order or set of seeds, or its step is
+                beyond the epoch's end.
         """
         identity = self._identity()
         if {name: state.get(name) for name in identity} != identity or not 0 <= state["step"] <= len(self):
@@ -128,7 +131,13 @@ class DataLoader:
 
     def _identity(self) -> dict[str, int]:
         """What decides which seeds a step has."""
-        return {"seed": self.seed, "batch_size": self.batch_size, "num_seeds": self.seeds.numel()}
+        return {
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "shuffle": self.shuffle,
+            "drop_last": self.drop_last,
+            "seeds_checksum": zlib.crc32(self.seeds.numpy().tobytes()),
+        }
 
     def _made_batches(self, epoch: int, first: int) -> Iterator[MiniBatch]:
         """The epoch's mini-batches from step `first` on, in order, some of them made ahead."""

@@ -23,17 +23,18 @@ def transfer_ahead(
             yield batch.to(device)
         return
     stream = torch.cuda.Stream(device)
-    ahead: MiniBatch | None = None
+    ahead: tuple[MiniBatch, torch.cuda.Event] | None = None
     for batch in batches:
         started_at = perf_counter()
         with torch.cuda.stream(stream):
             moved = _pinned(batch).to(device, non_blocking=True)
+            copied = stream.record_event()
         stage_seconds["transfer"] += perf_counter() - started_at
         if ahead is not None:
-            yield _handed_over(ahead, stream)
-        ahead = moved
+            yield _handed_over(*ahead, device)
+        ahead = moved, copied
     if ahead is not None:
-        yield _handed_over(ahead, stream)
+        yield _handed_over(*ahead, device)
 
 
 def _pinned(batch: MiniBatch) -> MiniBatch:
@@ -43,10 +44,10 @@ def _pinned(batch: MiniBatch) -> MiniBatch:
     return batch
 
 
-def _handed_over(batch: MiniBatch, stream: torch.cuda.Stream) -> MiniBatch:
+def _handed_over(batch: MiniBatch, copied: torch.cuda.Event, device: torch.device) -> MiniBatch:
     """The batch for use on the current stream: copied, and not freed while that stream still reads it."""
-    current = torch.cuda.current_stream(stream.device)
-    current.wait_stream(stream)
+    current = torch.cuda.current_stream(device)
+    current.wait_event(copied)
     for tensor in _tensors(batch):
         tensor.record_stream(current)
     return batch

@@ -8,11 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gnnfast.graph import Dataset
+from gnnfast.graph import Dataset, MiniBatch
 from gnnfast.loader import DataLoader
 from gnnfast.nn import GNN
 from gnnfast.sampler import Sampler
-from gnnfast.training.inference import LayerwiseInference
+from gnnfast.training.inference import LayerwiseInference, evaluation_mode
 from gnnfast.training.metrics import METRICS, compute_metrics, summed_loss
 
 
@@ -44,6 +44,7 @@ class Evaluator:
         self.seed = seed
         self.batch_size = batch_size
         self._inferences: dict[str, LayerwiseInference] = {}
+        self._loaders: dict[str, DataLoader] = {}
 
     def evaluate(self, model: GNN, split: str, metrics: tuple[str, ...] = METRICS) -> dict[str, float]:
         """`loss` (mean over nodes) and the metrics of a split; nothing for an empty one."""
@@ -79,14 +80,20 @@ class Evaluator:
     @torch.no_grad()
     def _sampled_logits(self, model: GNN, sampler: Sampler, split: str) -> Tensor:
         dtype = next(model.parameters()).dtype
-        loader = DataLoader(
-            self.dataset, sampler, split, self.batch_size, self.seed, shuffle=False, device=self.device, dtype=dtype
-        )
-        was_training = model.training
-        model.eval()
-        logits = [batch.at_seeds(model(batch.x, batch.blocks)).cpu() for batch in loader]
-        model.train(was_training)
-        return torch.cat(logits)
+        if split not in self._loaders:
+            self._loaders[split] = DataLoader(
+                self.dataset, sampler, split, self.batch_size, self.seed, shuffle=False, device=self.device
+            )
+        loader = self._loaders[split]
+        # The same draws every time: differences between epochs are the model's.
+        loader.set_epoch(0)
+        with evaluation_mode(model):
+            return torch.cat([_logits(model, batch, dtype) for batch in loader])
+
+
+def _logits(model: GNN, batch: MiniBatch, dtype: torch.dtype) -> Tensor:
+    assert batch.x is not None
+    return batch.at_seeds(model(batch.x.to(dtype), batch.blocks)).cpu()
 
 
 def evaluation_interval(evaluate_every: int | Literal["auto"], evaluation_work: int, epoch_work: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -16,11 +17,22 @@ from gnnfast.sampler import NeighborSampler
 _KEPT_EDGES = 2_000_000
 
 
+@contextmanager
+def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Switches dropout and batch statistics off, and afterwards back to how they were."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
 class LayerwiseInference:
     """Outputs of the full-graph forward at some nodes, each layer computed once for every node that later ones need.
 
     Equal to running the model on the whole graph in evaluation mode, up to rounding. Two layers' outputs are held in
-    RAM, over the nodes that are needed; everything else is computed in chunks.
+    RAM, over the nodes that are needed (with jumping knowledge, every layer's at `nodes`); the rest comes in chunks.
 
     Args:
         graph: All edges count, as in `CSCGraph.to_block`.
@@ -60,35 +72,31 @@ class LayerwiseInference:
     @torch.no_grad()
     def __call__(self, model: GNN) -> Tensor:
         """Computes the outputs, floating, `(num_nodes, out_channels)`, on the CPU; the model is left in its mode."""
-        was_training = model.training
-        model.eval()
-        try:
-            return self._outputs(model)
-        finally:
-            model.train(was_training)
+        with evaluation_mode(model):
+            at_nodes = self._layer_outputs(model, model.num_layers, keeps_all=model.jk_mode is not None)
+            parts = zip(*(rows.split(65536) for rows in at_nodes), strict=True)
+            return torch.cat([model.readout([rows.to(self.device) for rows in part]).cpu() for part in parts])
 
     @torch.no_grad()
     def embeddings(self, model: GNN) -> Tensor:
-        """What enters the last layer, `(num_nodes, hidden_channels)`: the nodes' representations, after activation."""
-        was_training = model.training
-        model.eval()
-        try:
-            return self._layer_outputs(model, model.num_layers - 1)[-1]
-        finally:
-            model.train(was_training)
+        """What enters the last layer, `(num_nodes, hidden_channels)`: the nodes' representations, after activation.
 
-    def _outputs(self, model: GNN) -> Tensor:
-        at_nodes = self._layer_outputs(model, model.num_layers)
-        parts = zip(*(rows.split(65536) for rows in at_nodes), strict=True)
-        return torch.cat([model.readout([rows.to(self.device) for rows in part]).cpu() for part in parts])
+        Raises:
+            ValueError: If the model has one layer: what enters it are the features.
+        """
+        if model.num_layers < 2:
+            raise ValueError("a model of one layer has no hidden representations")
+        with evaluation_mode(model):
+            return self._layer_outputs(model, model.num_layers - 1, keeps_all=False)[0]
 
-    def _layer_outputs(self, model: GNN, num_layers: int) -> list[Tensor]:
-        """Rows of `nodes` in the output of each of the first layers."""
+    def _layer_outputs(self, model: GNN, num_layers: int, keeps_all: bool) -> list[Tensor]:
+        """Rows of `nodes` in the output of the last of the first layers, or of each of them."""
         rows: Tensor | None = None
         at_nodes = []
         for layer in range(num_layers):
             rows = self._layer(model, layer, rows)
-            at_nodes.append(rows[torch.searchsorted(self.needed[layer + 1], self.nodes)])
+            if keeps_all or layer + 1 == num_layers:
+                at_nodes.append(rows[torch.searchsorted(self.needed[layer + 1], self.nodes)])
         return at_nodes
 
     def _layer(self, model: GNN, layer: int, inputs: Tensor | None) -> Tensor:

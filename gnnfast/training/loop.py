@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from gnnfast.graph import MiniBatch
 from gnnfast.loader import DataLoader
 from gnnfast.nn import GNN
-from gnnfast.runtime.memory import peak_gpu_memory_bytes, peak_memory_bytes
+from gnnfast.runtime.memory import peak_gpu_memory_bytes, peak_memory_bytes, reset_peak_memory
 from gnnfast.runtime.versions import versions
 from gnnfast.training.checkpoint import Best, Checkpoint
 from gnnfast.training.evaluation import Evaluator, evaluation_interval
@@ -60,14 +60,16 @@ def train(
         FloatingPointError: If the loss is no longer finite.
     """
     settings = settings or TrainingSettings()
-    check_fit(model, loader)
+    check_fit(model, loader, scheduler)
+    reset_peak_memory()
     folder = None if run_folder is None else RunFolder(run_folder)
     metric = default_metric(loader.dataset) if settings.metric == "auto" else settings.metric
     checkpoint = Checkpoint(model, optimizer, scheduler, loader)
     fabric = _launch(settings)
+    if settings.precision == "64-true":
+        model.double()
     wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
     loader.device = fabric.device
-    loader.dtype = loader.dtype or next(model.parameters()).dtype
     evaluator = _evaluator(model, loader, settings, fabric.device)
     clock = StageClock(before=dict(loader.stage_seconds))
     best = Best(model)
@@ -112,6 +114,7 @@ def train(
     with clock("evaluate"), fabric.autocast():
         final = {split: evaluator.evaluate(model, split) for split in ("val", "test")}
     result = TrainingResult(
+        loss={split: final[split].pop("loss") for split in final if final[split]},
         val=final["val"],
         test=final["test"],
         best_epoch=best.epoch,
@@ -126,9 +129,11 @@ def train(
     return result
 
 
-def check_fit(model: GNN, loader: DataLoader) -> None:
-    """Raises ValueError if model, sampler and data set do not fit together, before any time is spent."""
+def check_fit(model: GNN, loader: DataLoader, scheduler: LRScheduler | None = None) -> None:
+    """Raises ValueError if model, sampler, data set and schedule do not fit together, before any time is spent."""
     dataset = loader.dataset
+    if isinstance(scheduler, ReduceLROnPlateau) and scheduler.mode != "max":
+        raise ValueError("ReduceLROnPlateau is stepped with a metric that should grow: give it mode='max'")
     if loader.seeds.numel() == 0:
         raise ValueError(f"{dataset.name}: the training split is empty")
     if len(loader) == 0:
@@ -149,7 +154,9 @@ def _launch(settings: TrainingSettings) -> Any:
     from lightning.fabric import Fabric
 
     accelerator = settings.resolved_accelerator()
-    fabric = Fabric(accelerator=accelerator, devices=settings.devices, precision=settings.precision)
+    # Fabric would round a float64 model's output to float32.
+    precision = "32-true" if settings.precision == "64-true" else settings.precision
+    fabric = Fabric(accelerator=accelerator, devices=settings.devices, precision=precision)
     fabric.launch()
     return fabric
 
@@ -165,19 +172,19 @@ def _train_epoch(
 ) -> tuple[float, int]:
     """One pass over the training seeds: (mean loss per seed, rows and edges gone through)."""
     model.train()
-    total_loss = torch.zeros((), device=fabric.device)
+    dtype = next(model.parameters()).dtype
+    total_loss = torch.zeros((), device=fabric.device, dtype=torch.float64)
     num_seeds = work = 0
     epoch = loader.epoch
     for step, batch in enumerate(loader):
+        assert batch.x is not None
         assert batch.y is not None
-        assert batch.num_step_seeds is not None
         ends_group = (step + 1) % settings.accumulate == 0 or step + 1 == len(loader)
         with fabric.no_backward_sync(model, enabled=not ends_group):
             with clock("forward"):
-                loss = summed_loss(batch.at_seeds(model(batch.x, batch.blocks)), batch.y)
+                loss = summed_loss(batch.at_seeds(model(batch.x.to(dtype), batch.blocks)), batch.y)
             with clock("backward"):
-                group = min(settings.accumulate, len(loader) - step // settings.accumulate * settings.accumulate)
-                fabric.backward(loss * (fabric.world_size / (batch.num_step_seeds * group)))
+                fabric.backward(loss * (fabric.world_size / _group_seeds(loader, step, settings.accumulate)))
         if ends_group:
             with clock("optimizer"):
                 if settings.gradient_clip is not None:
@@ -189,10 +196,21 @@ def _train_epoch(
         work += _work(batch)
         if progress:
             progress.step(epoch, step, batch.num_seeds)
-    mean_loss = float(total_loss) / num_seeds
+    # A restored loader may have handed out the whole epoch already.
+    mean_loss = float(total_loss) / max(num_seeds, 1)
     if not math.isfinite(mean_loss):
-        raise FloatingPointError(f"the training loss is {mean_loss} in epoch {epoch}: try a smaller optimizer.lr")
+        hint = "are all features finite? If so, try a smaller optimizer.lr"
+        raise FloatingPointError(f"the training loss is {mean_loss} in epoch {epoch}: {hint}")
     return mean_loss, work
+
+
+def _group_seeds(loader: DataLoader, step: int, accumulate: int) -> int:
+    """Seeds, on all ranks, of the mini-batches whose gradients make one optimizer step together with this one."""
+    first = step // accumulate * accumulate
+    num_seeds = loader.seeds.numel()
+    if loader.drop_last:
+        num_seeds = len(loader) * loader.batch_size
+    return min((first + accumulate) * loader.batch_size, num_seeds) - first * loader.batch_size
 
 
 def _work(batch: MiniBatch) -> int:

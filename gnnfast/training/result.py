@@ -11,13 +11,15 @@ class TrainingResult:
     """What came of a run. Metrics are those of the best validation epoch's model, which `train` leaves in place.
 
     Args:
-        val, test: `loss` and metrics in [0, 1] by name.
+        val, test: Metrics in [0, 1] by name; nothing where there are no nodes.
+        loss: Mean loss by split.
         history: One row per epoch, as in `metrics.csv`.
         stage_seconds: Time by stage; "sample" and "gather" add up over the loader's threads and run beside the others.
     """
 
     val: dict[str, float]
     test: dict[str, float]
+    loss: dict[str, float]
     best_epoch: int
     epochs: int
     train_seconds: float
@@ -30,6 +32,7 @@ class TrainingResult:
         return {
             "test": self.test,
             "val": self.val,
+            "loss": self.loss,
             "best_epoch": self.best_epoch,
             "epochs": self.epochs,
             "metric": self.metric,

@@ -61,7 +61,8 @@ class TrainingSettings:
             raise ValueError(f"training.patience must be a positive integer or null, got {self.patience!r}")
         if self.evaluate_every != "auto" and not _is_positive_int(self.evaluate_every):
             raise ValueError(f"training.evaluate_every must be a positive integer or auto, got {self.evaluate_every!r}")
-        if self.gradient_clip is not None and not self.gradient_clip > 0:
+        clip = self.gradient_clip
+        if clip is not None and not (isinstance(clip, int | float) and clip > 0):
             raise ValueError(f"training.gradient_clip must be positive or null, got {self.gradient_clip!r}")
 
     def resolved_accelerator(self) -> str:

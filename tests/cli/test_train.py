@@ -1,4 +1,5 @@
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,14 @@ def test_predict_writes_a_row_per_node(finished: Path, suffix: str, tmp_path: Pa
     assert all(0 <= value <= 1 for value in probability)
 
 
+def test_evaluate_takes_one_split_or_several(finished: Path):
+    one = gnnfast("evaluate", f"run={finished}", "splits=test", folder=finished)
+    wrong = gnnfast("evaluate", f"run={finished}", "splits=[tset]", folder=finished)
+
+    assert list(json.loads(one.stdout)) == ["test"]
+    assert "splits must be of train, val, test, got tset" in wrong.stderr
+
+
 def test_predict_writes_embeddings(finished: Path, tmp_path: Path):
     run = gnnfast("predict", f"run={finished}", "embeddings=true", f"output={tmp_path / 'h.parquet'}", folder=tmp_path)
 
@@ -95,6 +104,16 @@ def test_a_sweep_goes_on_after_a_failed_job(tmp_path: Path):
     assert float(rows[3]["test"]) == results[3]["test"]["accuracy"]
 
 
+def test_a_job_that_cannot_be_composed_leaves_the_others_running(tmp_path: Path):
+    run = gnnfast("train", "-m", "model=sage,gcn,nosuch", "model.aggr=mean", *QUICK, folder=tmp_path)
+
+    assert run.exit_code == 2
+    assert [result_of(folder)["status"] for folder in run_folders(tmp_path)] == ["finished"]
+    assert "there is no model 'nosuch'" in run.stderr
+    assert "there is no setting 'model.aggr': model has conv, " in run.stderr
+    assert run.stderr.count("\n") == 2
+
+
 def test_glob_reaches_the_recipes_in_a_folder(tmp_path: Path):
     # A folder without data: every job is tried, and every one fails in a line of its own.
     run = gnnfast(
@@ -116,6 +135,24 @@ def test_the_same_command_gives_the_same_curve_bit_for_bit(tmp_path: Path):
 
     assert len(curves[0]) == 3
     assert curves[0] == curves[1] == curves[2]
+
+
+def test_a_users_sampler_config_is_taken_at_its_word(tmp_path: Path):
+    (tmp_path / "theirs.py").write_text(
+        "class TheirSampler:\n"
+        "    def __init__(self, graph, fanouts=(2, 2), tag=None):\n"
+        "        raise ValueError(f'tag {tag}')\n"
+    )
+    (tmp_path / "configs" / "sampler").mkdir(parents=True)
+    config = tmp_path / "configs" / "sampler" / "theirs.yaml"
+    options = ("sampler=theirs", "--config-dir", "configs")
+
+    config.write_text("_target_: theirs.TheirSampler\nfanoutz: [5, 5]\n")
+    assert "fanoutz" in gnnfast("train", *QUICK, *options, folder=tmp_path).stderr
+
+    config.write_text("_target_: theirs.TheirSampler\n")
+    run = gnnfast("train", *QUICK, "sampler._target_=theirs.TheirSampler", "+sampler.tag=${seed}", folder=tmp_path)
+    assert "tag 0" in run.stderr
 
 
 def test_a_users_sampler_and_configs_are_found_in_the_working_folder(tmp_path: Path):

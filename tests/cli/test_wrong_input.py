@@ -59,6 +59,8 @@ def test_an_unknown_word_is_answered_with_the_nearest(tmp_path, argument, hint):
         ("loader.batch_size=0", "batch_size"),
         ("sampler._target_=nowhere.Sampler", "nowhere"),
         ("+model.wings=2", "wings"),
+        ("seed=abc", "seed must be an integer"),
+        ("training.gradient_clip=abc", "training.gradient_clip must be positive or null"),
         ("dataset.fractions=[0,0.5,0.5]", "empty"),
         ("dataset.fractions=[0.9,0.9,0.9]", "fractions"),
     ],
@@ -105,6 +107,24 @@ def test_a_data_set_that_is_not_there_says_where_it_was_expected(tmp_path):
 
     assert f"{tmp_path}/data" in line
     assert "https://" in line
+
+
+def test_a_run_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    assert "file/x" in complaint(tmp_path, f"hydra.run.dir={tmp_path}/file/x", exit_code=1)
+
+
+def test_a_broken_config_of_the_user_is_named(tmp_path):
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "broken.yaml").write_text("conv: [sage\n")
+
+    assert "broken.yaml" in complaint(tmp_path, "model=broken", "--config-dir", "mine", exit_code=1)
+
+
+def test_an_error_leaves_no_trace_in_the_process(tmp_path):
+    for _ in range(2):
+        assert "3 blocks" in complaint(tmp_path, "sampler.fanouts=[5,5,5]", exit_code=1)
 
 
 def test_the_traceback_is_there_for_the_asking(tmp_path):

@@ -241,7 +241,18 @@ def test_a_restored_step_counts_once():
     assert len(list(loader)) == len(loader)
 
 
-@pytest.mark.parametrize("wrong", [{"seed": 8}, {"batch_size": 99}, {"num_seeds": 999}, {"step": 8}, {"step": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seed": 8},
+        {"batch_size": 99},
+        {"shuffle": False},
+        {"drop_last": True},
+        {"seeds_checksum": 0},
+        {"step": 8},
+        {"step": -1},
+    ],
+)
 def test_the_state_of_another_loader_is_refused(wrong: dict[str, int]):
     with pytest.raises(ValueError, match=r"is not of this loader: .*, 7 steps an epoch"):
         make().load_state_dict({**make().state_dict(), **wrong})

@@ -100,10 +100,12 @@ def test_patience_waits_for_the_next_evaluation():
     assert result.epochs in (11, 21)
 
 
-def test_accumulated_small_batches_take_the_step_of_one_large_batch():
+@pytest.mark.parametrize("small", [25, 40])
+def test_accumulated_small_batches_take_the_step_of_one_large_batch(small: int):
     dataset = easy_dataset()
     weights = []
-    for batch_size, accumulate in ((75, 1), (25, 3)):
+    # With 40 the last batch is a smaller one.
+    for batch_size, accumulate in ((150, 1), (small, -(-150 // small))):
         torch.manual_seed(0)
         model = GNN(8, 16, 2, 3, conv="sage").double()
         sampler = NeighborSampler(dataset.graph, [-1, -1])
@@ -137,6 +139,21 @@ def test_the_learning_rate_follows_its_schedule():
     )
 
     assert [row["learning_rate"] for row in result.history] == pytest.approx([0.01, 0.01, 0.001, 0.001])
+
+
+def test_a_schedule_that_waits_for_the_metric_to_fall_is_refused():
+    with pytest.raises(ValueError, match="mode='max'"):
+        run(easy_dataset(), scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau)
+
+
+def test_one_loader_serves_runs_of_different_precision():
+    dataset = easy_dataset()
+    loader = DataLoader(dataset, NeighborSampler(dataset.graph, [5, 5]), batch_size=32)
+    for precision in ("64-true", "32-true"):
+        model = GNN(8, 16, 2, 3)
+        settings = TrainingSettings(epochs=1, precision=precision, **ON_CPU)
+        train(model, loader, torch.optim.Adam(model.parameters()), settings)
+        assert next(model.parameters()).dtype == (torch.float64 if precision == "64-true" else torch.float32)
 
 
 def test_mixed_precision_learns():

@@ -1,0 +1,5 @@
+"""`python -m gnnfast`: the command line where the `gnnfast` script is not on the path."""
+
+from gnnfast.cli.main import main
+
+main()
