@@ -79,7 +79,8 @@ def minibatch_to_pyg(batch: MiniBatch) -> Data:
     if not all(_is_prefix(block, widest) for block in batch.blocks[1:]):
         edge_index = torch.cat([block.edge_index for block in batch.blocks], dim=1)
         keys, inverse = torch.unique(edge_index[1] * batch.num_nodes + edge_index[0], return_inverse=True)
-        first = torch.empty_like(keys).scatter_(0, inverse.flip(0), torch.arange(inverse.numel()).flip(0))
+        positions = torch.arange(inverse.numel(), device=inverse.device)
+        first = torch.empty_like(keys).scatter_reduce(0, inverse, positions, "amin", include_self=False)
         edge_index = edge_index[:, first]
         if edge_weight is not None:
             edge_weight = torch.cat([b.edge_weight for b in batch.blocks if b.edge_weight is not None])[first]
