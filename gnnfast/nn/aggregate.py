@@ -1,7 +1,11 @@
 """Sums, means and maxima over the in-edges of a block, differentiable.
 
 The operators are torch custom operators, so that `torch.compile` sees them; CPU tensors run the compiled kernels,
-others plain torch. The backward pass of a sum is a sum over the transposed block: no atomics, the same bits every time.
+others plain torch. The backward pass of a sum is a sum over the transposed block. The compiled kernels share no row
+between threads: no atomics, the same bits every time. Plain torch on a GPU adds with atomics: there the last bits may
+differ from run to run, forward and backward.
+
+Gradients cannot be differentiated again.
 """
 
 from __future__ import annotations
@@ -89,6 +93,10 @@ def _segment_sum(
     src_edges: Tensor | None,
 ) -> Tensor:
     """The last three are the transposed block, which the gradient of x walks."""
+    return _sum(x, indptr, indices, weight, self_weight)
+
+
+def _sum(x: Tensor, indptr: Tensor, indices: Tensor, weight: Tensor | None, self_weight: Tensor | None) -> Tensor:
     dtype = sum_dtype(x.dtype)
     rows = _by_head(x, weight, self_weight).to(dtype)
     weight, self_weight = (None if w is None else w.to(dtype).reshape(-1, rows.shape[1]) for w in (weight, self_weight))
@@ -122,7 +130,7 @@ def _sum_gradient(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     x_gradient = weight_gradient = self_gradient = None
     if ctx.needs_input_grad[0]:
         src_weight = None if weight is None else weight.index_select(0, src_edges)
-        x_gradient = _segment_sum(g, src_indptr, src_indices, src_weight, self_weight, None, None, None)
+        x_gradient = _segment_sum_backward(g, src_indptr, src_indices, src_weight, self_weight)
     if ctx.needs_input_grad[3]:
         weight_gradient = _segment_dot(g, x, indptr, indices, weight.shape[1] if weight.dim() == 2 else 1)
         weight_gradient = weight_gradient.view_as(weight).to(weight.dtype)
@@ -135,10 +143,22 @@ def _sum_gradient(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
 _segment_sum.register_autograd(_sum_gradient, setup_context=_save_for_sum_gradient)
 
 
+@torch.library.custom_op("gnnfast::segment_sum_backward", mutates_args=())
+def _segment_sum_backward(
+    g: Tensor, src_indptr: Tensor, src_indices: Tensor, src_weight: Tensor | None, self_weight: Tensor | None
+) -> Tensor:
+    return _sum(g, src_indptr, src_indices, src_weight, self_weight)
+
+
+@_segment_sum_backward.register_fake
+def _(g: Tensor, src_indptr: Tensor, *_: Any) -> Tensor:
+    return g.new_empty(src_indptr.shape[0] - 1, *g.shape[1:])
+
+
 @torch.library.custom_op("gnnfast::segment_dot", mutates_args=())
 def _segment_dot(g: Tensor, x: Tensor, indptr: Tensor, indices: Tensor, num_heads: int) -> Tensor:
     """Inner products of each edge's rows g[v] and x[u], `(num_edges, num_heads)`, in float32 or wider."""
-    g, x = (t.reshape(t.shape[0], num_heads, -1).to(sum_dtype(t.dtype)).contiguous() for t in (g, x))
+    g, x = (_split(t, num_heads).to(sum_dtype(t.dtype)) for t in (g, x))
     if not x.is_cpu:
         return reference.segment_dot(indptr, indices, g, x)
     out = x.new_empty(indices.numel(), num_heads)
@@ -206,10 +226,26 @@ def _max_gradient(ctx: Any, g: Tensor, _: Any) -> tuple[Tensor | None, ...]:
 _segment_max.register_autograd(_max_gradient, setup_context=_save_for_max_gradient)
 
 
+def _refuse_second_gradient(ctx: Any, *_: Tensor) -> None:
+    raise RuntimeError(
+        "segment_sum, segment_mean and segment_max can be differentiated once, but a gradient of their gradient was "
+        "asked for: for second derivatives run the layers on block.edge_index"
+    )
+
+
+for _operator in (_segment_sum_backward, _segment_dot, _segment_max_backward):
+    _operator.register_autograd(_refuse_second_gradient)
+
+
 def _by_head(x: Tensor, weight: Tensor | None, self_weight: Tensor | None) -> Tensor:
     """x as (rows, heads, channels), with as many heads as the weights have."""
     num_heads = next((w.shape[1] for w in (weight, self_weight) if w is not None and w.dim() == 2), 1)
-    return x.reshape(x.shape[0], num_heads, -1).contiguous()
+    return _split(x, num_heads)
+
+
+def _split(x: Tensor, num_heads: int) -> Tensor:
+    # Not -1 for the channels: of a mini-batch without rows torch could not tell their number.
+    return x.reshape(x.shape[0], num_heads, x.shape[1:].numel() // num_heads).contiguous()
 
 
 def _arrays(*tensors: Tensor) -> list[Any]:

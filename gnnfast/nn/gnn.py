@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -16,10 +17,12 @@ from gnnfast.nn.conv.gat import GATConv
 from gnnfast.nn.conv.gatv2 import GATv2Conv
 from gnnfast.nn.conv.gcn import GCNConv
 from gnnfast.nn.conv.gin import GINConv
+from gnnfast.nn.conv.refuse import refuse_on_block
 from gnnfast.nn.conv.sage import SAGEConv
 from gnnfast.nn.dropout import Dropout
 
 _CONVS = {"gcn": GCNConv, "gat": GATConv, "gatv2": GATv2Conv, "gin": GINConv, "sage": SAGEConv}
+_ROW_MIXING_NORMS = ("pair", "graph", "graphsize", "instance", "meansubtraction", "diffgroup")
 
 
 class GNN(BasicGNN):
@@ -38,19 +41,21 @@ class GNN(BasicGNN):
         dropout: Probability of dropping a value after each layer but the last, and an attention weight.
         input_dropout: Probability of dropping a value of the features.
         act: PyG's name of an activation, a module or a function; None for none.
-        norm: "batch", "layer" (each row by itself, which sampling needs), another PyG name, or a module to copy.
+        norm: "batch", "layer" (each row by itself, which sampling needs), another PyG name, or a module to copy. Names
+            of normalizations that mix the rows of a mini-batch are refused; a module is taken as it is.
         norm_kwargs: Further arguments of the normalization.
         residual: Whether each layer adds its input, through a linear map where widths differ.
         jk: "last", "cat", "max" or "lstm" send the outputs of the layers to a final linear map; None has the last
             layer give the output.
         heads: Attention heads of each layer.
         output_heads: Attention heads, averaged, of a last layer that gives the output (`jk=None`); `heads` by default.
-        normalization: For GCN, whether degrees are those of the "full" graph or of the "batch".
+        normalization: For GCN, whether degrees in training are those of the "full" graph or of the "batch".
         **conv_kwargs: Further arguments of the convolutions, for example `aggr="max"` for "sage"; and `act_first`,
             `act_kwargs` of PyG's models.
 
     Raises:
-        ValueError: If `conv` or an argument for it is unknown, or heads do not divide the width.
+        ValueError: If `conv` or an argument for it is unknown, heads do not divide the width, or `norm` names a
+            normalization that mixes rows.
     """
 
     def __init__(
@@ -82,9 +87,8 @@ class GNN(BasicGNN):
             conv_kwargs["normalization"] = normalization
         elif normalization != "full":
             raise ValueError(f"conv={conv!r} has no normalization by degrees, got {normalization=}")
-        if norm == "layer":
-            # PyG's default takes the mean over all rows of a mini-batch.
-            norm_kwargs = {"mode": "node", **(norm_kwargs or {})}
+        if isinstance(norm, str):
+            norm_kwargs = _row_wise(norm, norm_kwargs or {})
         super().__init__(
             in_channels,
             hidden_channels,
@@ -103,11 +107,12 @@ class GNN(BasicGNN):
         self.supports_edge_attr = False
         self.dropout = Dropout(dropout)
         self.input_dropout = Dropout(input_dropout)
+        # Of what enters and leaves the layers: layer i maps the i-th width to the next.
+        self._widths = [in_channels] + [hidden_channels] * (num_layers - 1)
+        self._widths += [out_channels if jk is None else hidden_channels]
         self.residuals = None
         if residual:
-            widths = [in_channels] + [hidden_channels] * (num_layers - 1)
-            widths += [out_channels if jk is None else hidden_channels]
-            self.residuals = torch.nn.ModuleList(_residual(*pair) for pair in pairwise(widths))
+            self.residuals = torch.nn.ModuleList(_residual(*pair) for pair in pairwise(self._widths))
 
     def init_conv(self, in_channels: int, out_channels: int, **kwargs: Any) -> torch.nn.Module:
         """Makes one layer; called by `BasicGNN`."""
@@ -145,7 +150,7 @@ class GNN(BasicGNN):
             `(num_dst of the last block, out_channels)`.
 
         Raises:
-            ValueError: If there are more or fewer blocks than layers.
+            ValueError: If there are more or fewer blocks than layers, or edge weights beside blocks.
         """
         graphs = self._by_layer(graph)
         num_out = graphs[-1].num_dst if isinstance(graphs[-1], Block) else x.shape[0]
@@ -170,6 +175,8 @@ class GNN(BasicGNN):
         Returns:
             Rows of the block's destinations, `(num_dst, channels)`.
         """
+        if isinstance(graph, Block):
+            refuse_on_block("GNN", edge_weight=edge_weight)
         if i == 0:
             x = self.input_dropout(x)
         if edge_weight is not None and self.supports_edge_weight:
@@ -187,6 +194,26 @@ class GNN(BasicGNN):
             out = self.act(out)
         out = self.dropout(out)
         return out
+
+    def message_channels(self, i: int) -> int:
+        """The width of the widest tensor with a row per edge that layer i makes on a block, without gradients.
+
+        Memory bounds of inference are made of it: at most five tensors of this width are alive at once, beside a few
+        numbers per edge. The compiled kernels for the CPU sum, average and maximize without such a tensor: 0 for GCN,
+        SAGE and GIN, `heads` for GAT; GATv2 scores every channel, `heads * channels`. Plain torch, on other devices,
+        also has all messages in memory.
+
+        Args:
+            i: Number of the layer, from 0.
+        """
+        conv = self.convs[i]
+        is_on_cpu = next(self.parameters()).device.type == "cpu"
+        if isinstance(conv, GATv2Conv) or (isinstance(conv, GATConv) and not is_on_cpu):
+            return int(conv.heads * conv.out_channels)
+        if isinstance(conv, GATConv):
+            return int(conv.heads)
+        # Aggregated before or after the linear map, as `aggregates_first` decides by block.
+        return 0 if is_on_cpu else max(self._widths[i : i + 2])
 
     def readout(self, outputs: Sequence[Tensor]) -> Tensor:
         """Makes the model's output of the layers' outputs at the same nodes, first layer first; without jumping
@@ -209,6 +236,21 @@ class GNN(BasicGNN):
                 "sampler.fanouts needs one entry per layer"
             )
         return graph
+
+
+def _row_wise(norm: str, norm_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments with which the normalization PyG knows by this name keeps rows apart."""
+    # PyG finds "layer" by "LayerNorm" and "layer_norm" too.
+    name = re.sub("[-_ ]", "", norm.lower()).removesuffix("norm")
+    if name == "layer":
+        # PyG's default takes the mean over all rows of a mini-batch.
+        norm_kwargs = {"mode": "node", **norm_kwargs}
+    if name in _ROW_MIXING_NORMS or norm_kwargs.get("mode") == "graph":
+        raise ValueError(
+            f"{norm=} with {norm_kwargs=} mixes the rows of a mini-batch, so outputs would depend on which nodes come "
+            "together: sampled mini-batches need row-wise norms, as norm='layer', or norm='batch'"
+        )
+    return norm_kwargs
 
 
 def _residual(in_channels: int, out_channels: int) -> torch.nn.Module:

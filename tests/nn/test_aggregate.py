@@ -50,6 +50,9 @@ def test_operators_keep_the_promises_of_torch_operators(block: Block):
     torch.library.opcheck(torch.ops.gnnfast.segment_sum, (random(6, 5), *arrays, weight, self_weight, *block.transpose))
     torch.library.opcheck(torch.ops.gnnfast.segment_sum, (random(6, 5).detach(), *arrays, *[None] * 5))
     torch.library.opcheck(torch.ops.gnnfast.segment_dot, (random(4, 6).detach(), random(6, 6).detach(), *arrays, 2))
+    transpose = (block.transpose[0], block.transpose[1])
+    backward = (random(4, 5).detach(), *transpose, weight.detach(), self_weight.detach())
+    torch.library.opcheck(torch.ops.gnnfast.segment_sum_backward, backward)
     torch.library.opcheck(torch.ops.gnnfast.segment_max, (random(6, 5), *arrays))
     _, source = torch.ops.gnnfast.segment_max(random(6, 5), *arrays)
     torch.library.opcheck(torch.ops.gnnfast.segment_max_backward, (source, random(4, 5).detach(), 6))
@@ -99,6 +102,33 @@ def test_gradients_are_the_same_bits_every_time():
     for aggregate in (segment_sum, segment_mean, segment_max):
         first, second = (torch.autograd.grad(aggregate(x, block).square().sum(), x)[0] for _ in range(2))
         assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("wanted", ["x", "weight", "self_weight"])
+def test_second_derivatives_are_refused_by_name(wanted: str, block: Block):
+    inputs = {"x": random(6, 5), "weight": random(7, seed=1), "self_weight": random(4, seed=2)}
+    out = segment_sum(inputs["x"], block, inputs["weight"], inputs["self_weight"])
+    gradients = torch.autograd.grad(out.square().sum(), list(inputs.values()), create_graph=True)
+    with pytest.raises(RuntimeError, match=r"differentiated once.* run the layers on block.edge_index"):
+        torch.autograd.grad(sum(gradient.square().sum() for gradient in gradients), inputs[wanted])
+
+
+def test_second_derivatives_of_maxima_are_refused_by_name(block: Block):
+    x = random(6, 5)
+    (gradient,) = torch.autograd.grad(segment_max(x, block).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiated once"):
+        torch.autograd.grad(gradient.square().sum(), x)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (0, 2, 3)])
+def test_no_rows_give_no_rows_and_no_gradient(shape: tuple[int, ...]):
+    block = Block(torch.zeros(1, dtype=torch.int64), torch.empty(0, dtype=torch.int32), num_src=0)
+    heads = shape[1:-1]
+    x, weight, self_weight = random(*shape), random(0, *heads), random(0, *heads)
+    out = segment_sum(x, block, weight, self_weight)
+    gradients = torch.autograd.grad(out.sum(), [x, weight, self_weight])
+    assert out.shape == x.shape
+    assert [gradient.shape for gradient in gradients] == [x.shape, weight.shape, self_weight.shape]
 
 
 def test_compiled_functions_see_the_operators(block: Block):

@@ -101,6 +101,18 @@ def test_gcn_normalized_by_the_batch_is_pygs_on_the_batch():
     assert_close(ours(x, block), theirs(x, block.edge_index, block.edge_weight)[: block.num_dst], **EXACT)
 
 
+def test_gcn_normalized_by_the_batch_evaluates_with_degrees_of_the_full_graph():
+    graph = awkward_graph()
+    conv = GCNConv(5, 4, normalization="batch").double()
+    x = features(graph.num_nodes, 5)
+    batch = NeighborSampler(graph, [-1]).sample(torch.tensor([29, 3, 8, 0, 17]), 0)
+    rows, block = x[batch.node_ids], batch.blocks[0]
+    full = conv(x, graph.to_block())[batch.seed_nodes]
+    # One block for both modes: what it keeps of the first must not enter the second.
+    assert not torch.allclose(conv(rows, block), full)
+    assert_close(conv.eval()(rows, block), full, **EXACT)
+
+
 def test_gcn_warns_of_blocks_without_degrees_of_the_full_graph():
     block = Block(torch.tensor([0, 2]), torch.tensor([1, 2], dtype=torch.int32), num_src=3)
     conv = GCNConv(5, 4).double()
@@ -136,6 +148,51 @@ def test_sage_names_the_aggregations_it_has_on_blocks():
     conv(features(30, 5), graph.to_edge_index())
     with pytest.raises(ValueError, match="'mean', 'max' or 'sum', got aggr='min'"):
         conv(features(30, 5), graph.to_block())
+
+
+@pytest.mark.parametrize("name", CONVS)
+def test_a_mini_batch_without_nodes_runs_forward_and_backward(name: str):
+    graph = awkward_graph()
+    conv, _ = conv_pair(name, 5, 4)
+    batch = NeighborSampler(graph, [5]).sample(torch.empty(0, dtype=torch.int64), 0)
+    x = features(0, 5).requires_grad_()
+    out = conv(x, batch.blocks[0])
+    assert out.shape == (0, conv(features(30, 5), graph.to_block()).shape[1])
+    out.sum().backward()
+    assert x.grad.shape == x.shape
+    assert all(parameter.grad is None or parameter.grad.eq(0).all() for parameter in conv.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("gcn", {"edge_weight": torch.ones(120)}),
+        ("sage-mean", {"size": (30, 30)}),
+        ("gin", {"size": (30, 30)}),
+        ("gat", {"edge_attr": torch.ones(120, 2)}),
+        ("gat", {"size": (30, 30)}),
+        ("gat", {"return_attention_weights": True}),
+        ("gatv2", {"edge_attr": torch.ones(120, 2)}),
+        ("gatv2", {"return_attention_weights": True}),
+    ],
+)
+def test_layers_name_what_they_would_ignore_on_a_block(name: str, arguments: dict[str, Any]):
+    conv, _ = conv_pair(name, 5, 4)
+    graph = awkward_graph()
+    with pytest.raises(ValueError, match=f"{type(conv).__name__} takes no {next(iter(arguments))}: "):
+        conv(features(30, 5), graph.to_block(), **arguments)
+
+
+@pytest.mark.parametrize("conv_class", [GATConv, GATv2Conv])
+@pytest.mark.parametrize(
+    ("in_channels", "options", "named"), [(5, {"edge_dim": 2}, "edge_dim"), ((5, 5), {}, "pair_of_in_channels")]
+)
+def test_attention_refuses_blocks_with_parameters_they_cannot_use(
+    conv_class: type, in_channels: Any, options: dict[str, int], named: str
+):
+    conv = conv_class(in_channels, 4, **options).double()
+    with pytest.raises(ValueError, match=f"takes no {named}: "):
+        conv(features(30, 5), awkward_graph().to_block())
 
 
 def test_gcn_names_an_unknown_normalization():

@@ -9,6 +9,8 @@ import torch
 import yaml
 from torch import Tensor
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch_geometric.nn import PairNorm
 
 from gnnfast.graph import CSCGraph, MiniBatch
 from gnnfast.nn import GNN
@@ -98,6 +100,103 @@ def test_normalization_by_layer_treats_rows_one_by_one(graph: CSCGraph, x: Tenso
     model = make_model("sage", norm="layer")
     alone = [model.norms[0](row[None]) for row in features(5, 8)]
     assert_close(model.norms[0](features(5, 8)), torch.cat(alone), **EXACT)
+
+
+@pytest.mark.parametrize("norm", ["layer", "Layer", "LayerNorm", "layer_norm", "layer-norm", "LAYER NORM"])
+@pytest.mark.parametrize("conv", ["sage", "gin"])
+def test_every_name_of_layer_norm_keeps_rows_apart(
+    conv: str, norm: str, graph: CSCGraph, x: Tensor, complete_batch: MiniBatch
+):
+    model = make_model(conv, norm=norm)
+    full = model(x, graph.to_block())
+    assert_close(model(x[complete_batch.node_ids], complete_batch.blocks), full[complete_batch.seed_nodes], **EXACT)
+
+
+@pytest.mark.parametrize(
+    "norm", ["pair", "PairNorm", "graph_norm", "instance", "mean_subtraction", "DiffGroupNorm", "graph_size"]
+)
+def test_norms_that_mix_rows_are_refused_by_name(norm: str):
+    with pytest.raises(ValueError, match=f"norm='{norm}' .* sampled mini-batches need row-wise norms"):
+        GNN(6, 8, 2, 4, norm=norm)
+
+
+def test_layer_norm_over_all_rows_is_refused():
+    with pytest.raises(ValueError, match=r"'mode': 'graph'.* mixes the rows"):
+        GNN(6, 8, 2, 4, norm="layer", norm_kwargs={"mode": "graph"})
+
+
+def test_norms_passed_as_modules_are_taken_as_they_are():
+    model = GNN(6, 8, 2, 4, norm=PairNorm())
+    assert isinstance(model.norms[0], PairNorm)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"norm": "layer", "residual": True}, {"jk": "cat"}, {"jk": "max"}, {"jk": "lstm"}], ids=str
+)
+@pytest.mark.parametrize("conv", MODELS)
+def test_a_mini_batch_without_seeds_runs_forward_and_backward(conv: str, options: dict[str, Any], graph: CSCGraph):
+    model = make_model(conv, dropout=0.5, input_dropout=0.5, **options).train()
+    batch = NeighborSampler(graph, [5, 5, 5]).sample(torch.empty(0, dtype=torch.int64), 0)
+    x = features(0, 6).requires_grad_()
+    out = model(x, batch.blocks)
+    out.sum().backward()
+    assert out.shape == (0, 4)
+    assert x.grad.shape == x.shape
+    assert all(parameter.grad is None or parameter.grad.eq(0).all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("conv", MODELS)
+def test_edge_weights_beside_blocks_are_refused(conv: str, graph: CSCGraph, x: Tensor):
+    with pytest.raises(ValueError, match="GNN takes no edge_weight"):
+        make_model(conv)(x, graph.to_block(), graph.edge_weight)
+
+
+@pytest.mark.parametrize(
+    ("conv", "options", "expected"),
+    [
+        ("gcn", {}, [0, 0, 0]),
+        ("sage", {"aggr": "max"}, [0, 0, 0]),
+        ("gin", {}, [0, 0, 0]),
+        ("gat", {"heads": 4, "output_heads": 3}, [4, 4, 3]),
+        ("gatv2", {"heads": 4, "output_heads": 3}, [8, 8, 9]),
+        ("gatv2", {"heads": 4, "jk": "cat"}, [8, 8, 8]),
+    ],
+)
+def test_message_channels_bound_the_tensors_with_a_row_per_edge(
+    conv: str, options: dict[str, Any], expected: list[int], graph: CSCGraph
+):
+    model = GNN(6, 8, 3, 3, conv=conv, **options).eval()
+    assert [model.message_channels(i) for i in range(3)] == expected
+
+    block = graph.to_block()
+    block.inclusion_weight = torch.ones(block.num_edges)
+    for i, channels in enumerate(expected):
+        with torch.no_grad(), _NumbersPerEdge(block.num_edges) as seen:
+            model.layer(i, torch.zeros(block.num_src, 8 if i else 6), block)
+        assert seen.most <= max(channels, 1)
+
+
+@pytest.mark.parametrize(
+    ("conv", "expected"), [("gcn", [20, 8, 8]), ("sage", [20, 8, 8]), ("gat", [8, 8, 6]), ("gatv2", [8, 8, 6])]
+)
+def test_message_channels_count_whole_messages_off_the_cpu(conv: str, expected: list[int]):
+    model = GNN(20, 8, 3, 3, conv=conv, heads=2 if conv.startswith("gat") else 1).to("meta")
+    assert [model.message_channels(i) for i in range(3)] == expected
+
+
+class _NumbersPerEdge(TorchDispatchMode):
+    """The most numbers per edge in a result whose rows are the edges."""
+
+    def __init__(self, num_edges: int):
+        super().__init__()
+        self.num_edges = num_edges
+        self.most = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        out = function(*arguments, **(options or {}))
+        if isinstance(out, Tensor) and out.dim() > 0 and out.shape[0] == self.num_edges:
+            self.most = max(self.most, out.numel() // self.num_edges)
+        return out
 
 
 def test_dropout_is_drawn_in_training_only(graph: CSCGraph, x: Tensor):

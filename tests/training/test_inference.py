@@ -50,6 +50,18 @@ def test_options_of_the_stack_keep_inference_exact(conv, options, features):
     torch.testing.assert_close(layer_wise, model(features.rows, graph.to_block())[nodes], rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("weighted", [True, False])
+def test_gcn_trained_with_degrees_of_the_batch_is_inferred_with_those_of_the_graph(weighted, features):
+    graph = awkward_graph(weighted=weighted)
+    model = double_model("gcn", normalization="batch")
+    nodes = torch.arange(40).flip(0)
+    full = model(features.rows, graph.to_block())
+
+    for chunk_bytes in (1024, 2 << 30):
+        layer_wise = LayerwiseInference(graph, features, nodes, 3, chunk_bytes=chunk_bytes)(model)
+        torch.testing.assert_close(layer_wise, full[nodes], rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("conv", CONVS)
 def test_small_chunks_give_the_same_outputs(conv, features):
     graph = awkward_graph()

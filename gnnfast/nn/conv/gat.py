@@ -12,6 +12,7 @@ from torch_geometric.typing import OptPairTensor, OptTensor
 
 from gnnfast.graph import Block
 from gnnfast.nn.conv.attention import attend
+from gnnfast.nn.conv.refuse import refuse_on_block
 
 
 class GATConv(torch_geometric.nn.GATConv):
@@ -21,7 +22,7 @@ class GATConv(torch_geometric.nn.GATConv):
 
     On a block the logarithm of the sampler's inclusion weights is added to the scores; a softmax over a sample is
     biased none the less. A node attends to itself once, never by a sampled edge. Edge weights of the graph are not
-    used, as in PyG.
+    used, as in PyG. Blocks have no edge features, and their sources and destinations share one linear map.
     """
 
     uses_edge_weight = False
@@ -29,20 +30,35 @@ class GATConv(torch_geometric.nn.GATConv):
     propagate_type: ClassVar = {"x": OptPairTensor, "alpha": Tensor}
     edge_updater_type: ClassVar = {"alpha": OptPairTensor, "edge_attr": OptTensor}
 
-    def forward(self, x: Any, edge_index: Any, *args: Any, **kwargs: Any) -> Any:
+    def forward(
+        self, x: Any, edge_index: Any, edge_attr: Any = None, size: Any = None, return_attention_weights: Any = None
+    ) -> Any:
         """Runs the layer.
 
         Args:
             x: Source rows, `(num_src, in_channels)`; without a block all that PyG takes.
             edge_index: A block, or what PyG takes.
-            *args: See PyG; not for blocks.
-            **kwargs: See PyG; not for blocks.
+            edge_attr: See PyG; not for blocks.
+            size: See PyG; not for blocks.
+            return_attention_weights: See PyG; not for blocks.
 
         Returns:
             Destination rows, `(num_dst, heads * out_channels)`, or `(num_dst, out_channels)` if heads are averaged.
+
+        Raises:
+            ValueError: If the graph is a block and the layer has `edge_dim` or a pair of `in_channels`, or anything
+                is given that is not for blocks.
         """
         if not isinstance(edge_index, Block):
-            return super().forward(x, edge_index, *args, **kwargs)
+            return super().forward(x, edge_index, edge_attr, size, return_attention_weights)
+        refuse_on_block(
+            "GATConv",
+            edge_attr=edge_attr,
+            size=size,
+            return_attention_weights=return_attention_weights or None,
+            edge_dim=self.edge_dim,
+            pair_of_in_channels=None if isinstance(self.in_channels, int) else self.in_channels,
+        )
         block = edge_index
         rows = self.lin(x).view(-1, self.heads, self.out_channels)
         src_score, dst_score = self._scores(x, block.num_dst)

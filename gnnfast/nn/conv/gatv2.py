@@ -11,6 +11,7 @@ from torch_geometric.typing import OptTensor, PairTensor
 
 from gnnfast.graph import Block
 from gnnfast.nn.conv.attention import attend
+from gnnfast.nn.conv.refuse import refuse_on_block
 
 
 class GATv2Conv(torch_geometric.nn.GATv2Conv):
@@ -26,10 +27,17 @@ class GATv2Conv(torch_geometric.nn.GATv2Conv):
     propagate_type: ClassVar = {"x": PairTensor, "alpha": Tensor}
     edge_updater_type: ClassVar = {"x": PairTensor, "edge_attr": OptTensor}
 
-    def forward(self, x: Any, edge_index: Any, *args: Any, **kwargs: Any) -> Any:
-        """Runs the layer; arguments and result as `GATConv.forward`'s."""
+    def forward(self, x: Any, edge_index: Any, edge_attr: Any = None, return_attention_weights: Any = None) -> Any:
+        """Runs the layer; arguments, result and errors as `GATConv.forward`'s."""
         if not isinstance(edge_index, Block):
-            return super().forward(x, edge_index, *args, **kwargs)
+            return super().forward(x, edge_index, edge_attr, return_attention_weights)
+        refuse_on_block(
+            "GATv2Conv",
+            edge_attr=edge_attr,
+            return_attention_weights=return_attention_weights or None,
+            edge_dim=self.edge_dim,
+            pair_of_in_channels=None if isinstance(self.in_channels, int) else self.in_channels,
+        )
         block, own = edge_index, x[: edge_index.num_dst]
         rows = self.lin_l(x).view(-1, self.heads, self.out_channels)
         asking = rows[: block.num_dst] if self.share_weights else self.lin_r(own).view(-1, *rows.shape[1:])

@@ -16,6 +16,7 @@ from gnnfast.kernels.cpu.gcn_norm import gcn_norm
 from gnnfast.kernels.reference import gcn_norm as reference
 from gnnfast.nn.aggregate import segment_sum, sum_dtype
 from gnnfast.nn.conv.order import aggregates_first
+from gnnfast.nn.conv.refuse import refuse_on_block
 
 
 class GCNConv(torch_geometric.nn.GCNConv):
@@ -31,8 +32,10 @@ class GCNConv(torch_geometric.nn.GCNConv):
 
     Args:
         *args: As PyG's.
-        normalization: "full", or "batch" for PyG's behaviour on mini-batches: degrees are counted on the block, whose
-            inclusion weights are ignored. Without a block there is no difference.
+        normalization: "full", or "batch" for PyG's behaviour on mini-batches: in training degrees are counted on the
+            block, whose inclusion weights are ignored. In evaluation mode "batch" is "full" on blocks that carry the
+            degrees of the full graph: outputs then do not depend on how the nodes are cut into blocks. Without a
+            block, and on that of a whole graph, there is no difference.
         **kwargs: As PyG's. `improved` gives added self-loops weight 2 on all blocks; PyG forgets it on an `edge_index`
             without edge weights.
     """
@@ -57,10 +60,15 @@ class GCNConv(torch_geometric.nn.GCNConv):
 
         Returns:
             Destination rows, `(num_dst, out_channels)`.
+
+        Raises:
+            ValueError: If the graph is a block and `edge_weight` is given, or the block's self-loops do not fit
+                `improved` and `add_self_loops`.
         """
         if not isinstance(edge_index, Block):
             out: Tensor = super().forward(x, edge_index, edge_weight)
             return out
+        refuse_on_block("GCNConv", edge_weight=edge_weight)
         weight, self_weight = self._weights(edge_index, sum_dtype(x.dtype))
         if aggregates_first(edge_index, x, self.out_channels):
             return F.linear(segment_sum(x, edge_index, weight, self_weight), self.lin.weight, self.bias)
@@ -69,7 +77,7 @@ class GCNConv(torch_geometric.nn.GCNConv):
 
     def _weights(self, block: Block, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
         """What each edge's message and each destination's own row are multiplied with."""
-        key = ("gcn", self.normalize, self.add_self_loops, self.improved, self.normalization, dtype)
+        key = ("gcn", self.normalize, self.add_self_loops, self.improved, self._counts_on_block, dtype)
         if key not in block.derived:
             block.derived[key] = self._normalize(block, dtype) if self.normalize else (_product(block), None)
         weights: tuple[Tensor | None, Tensor | None] = block.derived[key]
@@ -95,7 +103,7 @@ class GCNConv(torch_geometric.nn.GCNConv):
 
     def _degrees(self, block: Block, dtype: torch.dtype) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Degrees of the sources without self-loops, self-loop weights, and the inclusion weights that fit them."""
-        if self.normalization == "full" and block.src_degree is not None:
+        if block.src_degree is not None and not self._counts_on_block:
             return block.src_degree, block.self_loop_weight, block.inclusion_weight
         if self.normalization == "full" and block.num_src > block.num_dst:
             warnings.warn(
@@ -104,6 +112,10 @@ class GCNConv(torch_geometric.nn.GCNConv):
             )
         counted = reference.count_degrees(block.indptr, block.indices, block.edge_weight, block.num_src, dtype)
         return *counted, None
+
+    @property
+    def _counts_on_block(self) -> bool:
+        return self.normalization == "batch" and self.training
 
 
 def _scale_edges(block: Block, inclusion_weight: Tensor | None, scale: Tensor, drop_self_loops: bool) -> Tensor:

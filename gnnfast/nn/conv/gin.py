@@ -10,6 +10,7 @@ from torch_geometric.typing import OptPairTensor
 
 from gnnfast.graph import Block
 from gnnfast.nn.aggregate import segment_sum
+from gnnfast.nn.conv.refuse import refuse_on_block
 
 
 class GINConv(torch_geometric.nn.GINConv):
@@ -35,10 +36,14 @@ class GINConv(torch_geometric.nn.GINConv):
 
         Returns:
             Destination rows, `(num_dst, out_channels)`.
+
+        Raises:
+            ValueError: If the graph is a block and `size` is given.
         """
         if not isinstance(edge_index, Block):
             out: Tensor = super().forward(x, edge_index, size)
             return out
+        refuse_on_block("GINConv", size=size)
         self_weight = (1 + self.eps).expand(edge_index.num_dst)
         out = self.nn(segment_sum(x, edge_index, edge_index.inclusion_weight, self_weight))
         return out

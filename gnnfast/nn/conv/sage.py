@@ -12,6 +12,7 @@ from torch_geometric.typing import OptPairTensor
 from gnnfast.graph import Block
 from gnnfast.nn.aggregate import segment_max, segment_mean, segment_sum
 from gnnfast.nn.conv.order import aggregates_first
+from gnnfast.nn.conv.refuse import refuse_on_block
 
 
 class SAGEConv(torch_geometric.nn.SAGEConv):
@@ -40,11 +41,12 @@ class SAGEConv(torch_geometric.nn.SAGEConv):
             Destination rows, `(num_dst, out_channels)`.
 
         Raises:
-            ValueError: If `aggr` is none of the above and the graph is a block.
+            ValueError: If the graph is a block and `aggr` is none of the above or `size` is given.
         """
         if not isinstance(edge_index, Block):
             out: Tensor = super().forward(x, edge_index, size)
             return out
+        refuse_on_block("SAGEConv", size=size)
         own = x[: edge_index.num_dst]
         if self.project:
             x = self.lin(x).relu()
