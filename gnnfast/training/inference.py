@@ -102,10 +102,9 @@ class LayerwiseInference:
     def _layer(self, model: GNN, layer: int, inputs: Tensor | None) -> Tensor:
         """The layer's output for all nodes needed after it; `inputs` are the rows of those needed before it."""
         sources = self.needed[layer]
-        outputs: list[Tensor] = []
         dtype = next(model.parameters()).dtype
-        in_channels = self.features.num_features if inputs is None else inputs.shape[1]
-        for chunk in self._chunks(layer, in_channels, model.hidden_channels):
+        outputs: list[Tensor] = []
+        for chunk in self._chunks(model, layer):
             if inputs is None:
                 x = self.features.gather(chunk.node_ids).to(self.device, dtype)
             else:
@@ -113,13 +112,14 @@ class LayerwiseInference:
             outputs.append(model.layer(layer, x, chunk.blocks[0]).cpu())
         return torch.cat(outputs)
 
-    def _chunks(self, layer: int, in_channels: int, out_channels: int) -> Iterator[MiniBatch]:
+    def _chunks(self, model: GNN, layer: int) -> Iterator[MiniBatch]:
+        """Complete one-hop mini-batches that have, together, all destinations of the layer in order."""
         if layer in self._kept:
             yield from self._kept[layer]
             return
         chunks = []
         keeps = sum(self.num_edges) <= _KEPT_EDGES
-        for nodes in self._cut(layer, in_channels, out_channels):
+        for nodes in self._cut(model, layer):
             chunk = self._sampler.sample(nodes, 0).to(self.device)
             if keeps:
                 chunks.append(chunk)
@@ -127,19 +127,22 @@ class LayerwiseInference:
         if keeps:
             self._kept[layer] = chunks
 
-    def _cut(self, layer: int, in_channels: int, out_channels: int) -> Iterator[Tensor]:
-        """Destinations of a layer in pieces that fit the memory: distinct input rows, and two messages per edge."""
+    def _cut(self, model: GNN, layer: int) -> Iterator[Tensor]:
+        """Destinations of a layer in pieces that fit `chunk_bytes`; one whose own edges do not is a piece by itself."""
         nodes = self.needed[layer + 1]
-        row_bytes = 4 * in_channels
-        edge_bytes = 2 * 4 * out_channels
-        if self.needed[layer].numel() * row_bytes * 2 > self.chunk_bytes:
+        item_bytes = next(model.parameters()).element_size()
+        in_channels = model.in_channels if layer == 0 else model.hidden_channels
+        row_bytes = item_bytes * in_channels
+        # The widest tensor with a row per edge, five of which are held at once, and indices.
+        edge_bytes = item_bytes * 5 * model.message_channels(layer) + 16
+        if self.needed[layer].numel() * row_bytes > self.chunk_bytes // 2:
             edge_bytes += row_bytes
-        edges_so_far = torch.cumsum(self.graph.in_degree[nodes] + 1, 0)
-        per_chunk = max(self.chunk_bytes // edge_bytes, 1)
+        node_bytes = row_bytes + 3 * item_bytes * model.hidden_channels
+        bytes_so_far = torch.cumsum(self.graph.in_degree[nodes] * edge_bytes + node_bytes, 0)
         first = 0
         while first < nodes.numel():
-            before = int(edges_so_far[first - 1]) if first else 0
-            last = int(torch.searchsorted(edges_so_far, before + per_chunk, right=True))
+            before = int(bytes_so_far[first - 1]) if first else 0
+            last = int(torch.searchsorted(bytes_so_far, before + self.chunk_bytes, right=True))
             last = max(last, first + 1)
             yield nodes[first:last]
             first = last

@@ -71,7 +71,7 @@ def test_small_chunks_give_the_same_outputs(conv, features):
 
     chunked = LayerwiseInference(graph, features, nodes, 3, chunk_bytes=1024)
 
-    assert len(list(chunked._chunks(0, 6, 8))) > 3
+    assert len(list(chunked._chunks(model, 0))) > 3
     torch.testing.assert_close(chunked(model), whole(model), rtol=0, atol=1e-10)
     torch.testing.assert_close(chunked(model), whole(model), rtol=0, atol=1e-10)
 
