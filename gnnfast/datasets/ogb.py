@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnfast.datasets.both_directions import undirected_graph
 from gnnfast.datasets.feature_rows import check_finite, normalize_rows
 from gnnfast.datasets.raw_files import data_root, extract_zip, find, find_or_download
 from gnnfast.datasets.splitting import DEFAULT_FRACTIONS, choose_split
@@ -97,7 +96,7 @@ def ogb(
     graph = CSCGraph.from_edge_index(edge_index, features.shape[0])
     del edge_index
     if undirected:
-        graph = undirected_graph(graph.indptr.numpy(), graph.indices.numpy())
+        graph = graph.to_undirected()
     given = None if split == "random" else _read_split(folder / "split" / source.split)
     parts = choose_split(key, labels, split, fractions, per_class, split_seed, given)
     store = FeatureStore(normalize_rows(features) if normalize_features else features)

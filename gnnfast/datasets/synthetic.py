@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnfast.datasets.both_directions import merged_graph, undirected_graph
 from gnnfast.datasets.splitting import DEFAULT_FRACTIONS, choose_split
 from gnnfast.graph import CSCGraph, Dataset, FeatureStore
 from gnnfast.kernels.cpu import generate as kernels
@@ -172,7 +171,8 @@ class CommunityLaw:
             offset,
             indices,
         )
-        graph = undirected_graph(indptr, indices) if self.undirected else merged_graph(indptr, indices)
+        drawn = CSCGraph(torch.from_numpy(indptr), torch.from_numpy(indices), validate=False)
+        graph = drawn.to_undirected() if self.undirected else drawn.merge_parallel_edges()
         return graph, torch.from_numpy(places % self.num_classes).long()
 
 

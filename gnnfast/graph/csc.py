@@ -25,7 +25,7 @@ class CSCGraph:
         indptr: int64, `(num_nodes + 1,)`; the in-neighbors of v are `indices[indptr[v]:indptr[v + 1]]`.
         indices: int32 or int64, `(num_edges,)`; source of each edge.
         edge_ids: int64, `(num_edges,)`; the caller's number of each edge, say its column in `edge_index`.
-        edge_weight: Floating, `(num_edges,)`.
+        edge_weight: float32 or float64, `(num_edges,)`.
         validate: Whether to read all edges once and check that every source is a node.
 
     Raises:
@@ -53,8 +53,8 @@ class CSCGraph:
         for name, values in (("edge_ids", edge_ids), ("edge_weight", edge_weight)):
             if values is not None and values.shape != indices.shape:
                 raise ValueError(f"{name} must have one entry per edge, {indices.numel()}, got {_describe(values)}")
-        if edge_weight is not None and not edge_weight.is_floating_point():
-            raise ValueError(f"edge_weight must be floating, got {edge_weight.dtype}")
+        if edge_weight is not None and edge_weight.dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"edge_weight must be float32 or float64, got {_describe(edge_weight)}")
         if validate:
             if bool((indptr[1:] < indptr[:-1]).any()):
                 raise ValueError("indptr must never decrease")
@@ -77,7 +77,7 @@ class CSCGraph:
         Args:
             edge_index: Integers, `(2, num_edges)`: row 0 sources, row 1 destinations.
             num_nodes: Defaults to the largest id plus 1.
-            edge_weight: Floating, `(num_edges,)`.
+            edge_weight: float32 or float64, `(num_edges,)`.
             keep_edge_ids: Whether to remember each edge's column in `edge_index` as `edge_ids`.
 
         Raises:
@@ -237,29 +237,43 @@ class CSCGraph:
 
         Columns come out sorted by source; `edge_ids` are dropped, since they no longer name single edges.
         """
-        edge_index = self.to_edge_index()
-        weight = None if self.edge_weight is None else self.edge_weight.repeat(2)
-        both = CSCGraph.from_edge_index(torch.cat([edge_index, edge_index.flip(0)], dim=1), self.num_nodes, weight)
-        # Both directions being there, the transpose is the same graph with its columns sorted.
-        indptr, indices, edges = both.to_block().transpose
-        weight = None if both.edge_weight is None else both.edge_weight[edges]
-        merged = torch.empty_like(indptr)
-        kernels.merge_parallel_edges(
-            indptr.numpy(), indices.numpy(), (NO_WEIGHTS if weight is None else weight).numpy(), merged.numpy()
-        )
-        num_edges = int(merged[-1])
-        # Cloned, so that the merged edges' memory is freed.
-        return CSCGraph(
-            merged,
-            indices[:num_edges].clone(),
-            edge_weight=None if weight is None else weight[:num_edges].clone(),
-            validate=False,
-        )
+        if self.edge_weight is not None:
+            edge_index = self.to_edge_index()
+            both_ways = torch.cat([edge_index, edge_index.flip(0)], dim=1)
+            both = CSCGraph.from_edge_index(both_ways, self.num_nodes, self.edge_weight.repeat(2))
+            return both.merge_parallel_edges()
+        indptr, indices = torch.empty_like(self.indptr), self.indices.new_empty(2 * self.num_edges)
+        kernels.mirror_edges(self.indptr.numpy(), self.indices.numpy(), indptr.numpy(), indices.numpy())
+        return _merged(indptr, indices, None)
+
+    def merge_parallel_edges(self) -> CSCGraph:
+        """Each edge once, with the mean of the weights of those merged; columns sorted by source, no `edge_ids`."""
+        if self.edge_weight is None:
+            return _merged(self.indptr, self.indices.clone(), None)
+        # The transpose of the transpose is the graph itself, its columns sorted.
+        indptr, indices, edges = self.to_block().transpose
+        indptr, indices, positions = Block(indptr, indices, self.num_nodes).transpose
+        return _merged(indptr, indices, self.edge_weight[edges[positions]])
 
     def __repr__(self) -> str:
         parts = [f"num_nodes={self.num_nodes}", f"num_edges={self.num_edges}"]
         parts += [name for name in ("edge_ids", "edge_weight") if getattr(self, name) is not None]
         return f"CSCGraph({', '.join(parts)})"
+
+
+def _merged(indptr: Tensor, indices: Tensor, weight: Tensor | None) -> CSCGraph:
+    """The graph of these columns with parallel edges merged; overwrites `indices` and `weight`.
+
+    Columns with weights must be sorted by source.
+    """
+    if weight is None:
+        kernels.sort_columns(indptr.numpy(), indices.numpy())
+    merged = torch.empty_like(indptr)
+    weights = NO_WEIGHTS if weight is None else weight
+    kernels.merge_parallel_edges(indptr.numpy(), indices.numpy(), weights.numpy(), merged.numpy())
+    # Cut, not copied: what the merged edges took stays allocated.
+    num_edges = int(merged[-1])
+    return CSCGraph(merged, indices[:num_edges], None, None if weight is None else weight[:num_edges], validate=False)
 
 
 def index_dtype(num_nodes: int) -> torch.dtype:

@@ -26,7 +26,7 @@ class Dataset:
         features: One row per node.
         labels: Classes, int64, `(num_nodes,)`, -1 where unknown; or 0/1 per label, floating, `(num_nodes, num_labels)`,
             NaN where unknown (multi-label).
-        train_ids, val_ids, test_ids: Global ids, int64, one dimension, disjoint.
+        train_ids, val_ids, test_ids: Global ids, int64, one dimension.
         num_classes: Defaults to the largest class plus 1, or the number of label columns.
         attainable: Best metrics that any model can reach, where they are known (synthetic graphs).
 

@@ -219,3 +219,17 @@ def test_a_whole_graph_is_a_block_from_its_nodes_to_its_nodes(graph: CSCGraph):
     for name in ("indptr", "indices", "edge_ids", "edge_weight"):
         assert getattr(block, name) is getattr(graph, name)
     assert torch.equal(block.src_degree, graph.degree)
+
+
+@given(graph=csc_graphs())
+def test_merged_edges_are_the_distinct_ones_with_their_mean_weights(graph: CSCGraph):
+    merged = graph.merge_parallel_edges()
+    weights: dict[tuple[int, ...], list[float]] = {}
+    values = [1.0] * graph.num_edges if graph.edge_weight is None else graph.edge_weight.tolist()
+    for edge, value in zip(graph.to_edge_index().T.tolist(), values, strict=True):
+        weights.setdefault(tuple(edge), []).append(value)
+    edges = [tuple(edge) for edge in merged.to_edge_index().T.tolist()]
+    assert edges == sorted(weights, key=lambda edge: edge[::-1])
+    if merged.edge_weight is not None:
+        means = [sum(weights[edge]) / len(weights[edge]) for edge in edges]
+        torch.testing.assert_close(merged.edge_weight, torch.tensor(means, dtype=merged.edge_weight.dtype))

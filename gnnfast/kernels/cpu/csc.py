@@ -58,6 +58,43 @@ def transpose_csc(indptr, indices, out_indptr, out_indices, out_edges):
 
 
 @kernel
+def mirror_edges(indptr, indices, out_indptr, out_indices):
+    """Adds to every edge its reverse; parallel edges stay.
+
+    indptr       int64 (num_nodes + 1,)
+    indices      integers (num_edges,)
+    out_indptr   int64 (num_nodes + 1,)      filled
+    out_indices  integers (2 * num_edges,)   filled; a column's own edges come mixed with the reversed ones
+    """
+    num_nodes = indptr.size - 1
+    num_edges = indptr[num_nodes]
+    out_indptr[0] = 0
+    for v in range(num_nodes):
+        out_indptr[v + 1] = indptr[v + 1] - indptr[v]
+    for e in range(num_edges):
+        out_indptr[indices[e] + 1] += 1
+    for v in range(num_nodes):
+        out_indptr[v + 1] += out_indptr[v]
+    next_slot = out_indptr[:-1].copy()
+    for v in range(num_nodes):
+        for e in range(indptr[v], indptr[v + 1]):
+            if e + 16 < num_edges:
+                prefetch(next_slot, indices[e + 16])
+            u = indices[e]
+            out_indices[next_slot[v]] = u
+            next_slot[v] += 1
+            out_indices[next_slot[u]] = v
+            next_slot[u] += 1
+
+
+@kernel
+def sort_columns(indptr, indices):
+    """Puts each column's sources in ascending order, in place."""
+    for v in range(indptr.size - 1):
+        indices[indptr[v] : indptr[v + 1]].sort()
+
+
+@kernel
 def merge_parallel_edges(indptr, indices, weights, out_indptr):
     """Keeps one edge of each run of equal sources in sorted columns, in place, with the mean of the run's weights.
 

@@ -72,43 +72,6 @@ def draw_sources(key, indptr, places, node_at, num_classes, homophily, low, high
 
 
 @kernel
-def mirror_edges(indptr, indices, out_indptr, out_indices):
-    """Adds to every edge its reverse; parallel edges stay.
-
-    indptr       int64 (num_nodes + 1,)
-    indices      integers (num_edges,)
-    out_indptr   int64 (num_nodes + 1,)      filled
-    out_indices  integers (2 * num_edges,)   filled; a column's own edges come mixed with the reversed ones
-    """
-    num_nodes = indptr.size - 1
-    num_edges = indptr[num_nodes]
-    out_indptr[0] = 0
-    for v in range(num_nodes):
-        out_indptr[v + 1] = indptr[v + 1] - indptr[v]
-    for e in range(num_edges):
-        out_indptr[indices[e] + 1] += 1
-    for v in range(num_nodes):
-        out_indptr[v + 1] += out_indptr[v]
-    next_slot = out_indptr[:-1].copy()
-    for v in range(num_nodes):
-        for e in range(indptr[v], indptr[v + 1]):
-            if e + _AHEAD < num_edges:
-                prefetch(next_slot, indices[e + _AHEAD])
-            u = indices[e]
-            out_indices[next_slot[v]] = u
-            next_slot[v] += 1
-            out_indices[next_slot[u]] = v
-            next_slot[u] += 1
-
-
-@kernel
-def sort_columns(indptr, indices):
-    """Puts each column's sources in ascending order, in place."""
-    for v in range(indptr.size - 1):
-        indices[indptr[v] : indptr[v + 1]].sort()
-
-
-@kernel
 def flip_labels(key, probability, num_classes, labels):
     """Moves each label, with a probability, to one of the other classes, all equally likely; int64 (num_nodes,)."""
     for v in range(labels.size):
