@@ -25,7 +25,7 @@ class CSCGraph:
         indptr: int64, `(num_nodes + 1,)`; the in-neighbors of v are `indices[indptr[v]:indptr[v + 1]]`.
         indices: int32 or int64, `(num_edges,)`; source of each edge.
         edge_ids: int64, `(num_edges,)`; the caller's number of each edge, say its column in `edge_index`.
-        edge_weight: float32 or float64, `(num_edges,)`.
+        edge_weight: Floating, `(num_edges,)`.
         validate: Whether to read all edges once and check that every source is a node.
 
     Raises:
@@ -53,8 +53,10 @@ class CSCGraph:
         for name, values in (("edge_ids", edge_ids), ("edge_weight", edge_weight)):
             if values is not None and values.shape != indices.shape:
                 raise ValueError(f"{name} must have one entry per edge, {indices.numel()}, got {_describe(values)}")
-        if edge_weight is not None and edge_weight.dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"edge_weight must be float32 or float64, got {_describe(edge_weight)}")
+        if edge_weight is not None and not edge_weight.is_floating_point():
+            raise ValueError(f"edge_weight must be floating, got {edge_weight.dtype}")
+        if edge_weight is not None and edge_weight.dtype != torch.float64:
+            edge_weight = edge_weight.float()  # half-precision weights are read in single precision
         if validate:
             if bool((indptr[1:] < indptr[:-1]).any()):
                 raise ValueError("indptr must never decrease")
@@ -77,7 +79,7 @@ class CSCGraph:
         Args:
             edge_index: Integers, `(2, num_edges)`: row 0 sources, row 1 destinations.
             num_nodes: Defaults to the largest id plus 1.
-            edge_weight: float32 or float64, `(num_edges,)`.
+            edge_weight: Floating, `(num_edges,)`.
             keep_edge_ids: Whether to remember each edge's column in `edge_index` as `edge_ids`.
 
         Raises:
