@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -82,7 +81,7 @@ class Dataset:
     def is_multilabel(self) -> bool:
         return self.labels.dim() == 2
 
-    @cached_property
+    @property
     def split_ids(self) -> dict[str, Tensor]:
         return {"train": self.train_ids, "val": self.val_ids, "test": self.test_ids}
 
