@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sys
@@ -16,7 +17,7 @@ import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob
 from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -88,9 +89,40 @@ def run_hydra(command: str, task: Task, arguments: list[str]) -> None:
 
 
 def build(config: DictConfig, **known_by_the_run: Any) -> Any:
-    """Calls the config's `_target_` with its keys, and with what only the run knows."""
+    """Calls the config's `_target_` with its keys, and with what only the run knows.
+
+    Raises:
+        ValueError: If a key that must be set is not, or its value is no number, or no true or false, where the target's
+            signature asks for one.
+    """
+    _check_values(config)
     # Partial: Hydra would take data sets among the arguments for configs and convert them.
     return instantiate(config, _partial_=True, _convert_="all")(**known_by_the_run)
+
+
+def _check_values(config: DictConfig) -> None:
+    for key in sorted(OmegaConf.missing_keys(config)):
+        raise ValueError(f"{key} is missing: set {key}=VALUE")
+    kinds: dict[str, tuple[Any, str]] = {
+        "bool": (bool, "true or false"),
+        "int": (int, "an integer"),
+        "float": ((int, float), "a number"),
+    }
+    try:
+        parameters = inspect.signature(get_object(config._target_)).parameters
+    except (TypeError, ValueError):
+        return
+    for name, parameter in parameters.items():
+        annotation = getattr(parameter.annotation, "__name__", str(parameter.annotation))
+        kind, _, optional = annotation.partition(" | ")
+        if name not in config or kind not in kinds or optional not in ("", "None"):
+            continue
+        value = config[name]
+        type_, words = kinds[kind]
+        if not isinstance(value, type_) or (kind != "bool" and isinstance(value, bool)):
+            if value is None and optional:
+                continue
+            raise ValueError(f"{config._get_full_key(name)} must be {words}, got {value!r}")
 
 
 def explain(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ def load_run(run: str | Path, checkpoint: str) -> tuple[DictConfig, Any, Any]:
     config_path = folder / ".hydra" / "config.yaml"
     if not config_path.exists():
         raise FileNotFoundError(f"{folder} is not a run folder: it has no .hydra/config.yaml")
+    result_path = folder / "result.json"
+    result = json.loads(result_path.read_text()) if result_path.exists() else {}
+    if result.get("status") == "failed":
+        raise ValueError(f"the run in {folder} failed: {result.get('error')}")
     config = OmegaConf.load(config_path)
     assert isinstance(config, DictConfig)
     state = RunFolder(folder).load_checkpoint(checkpoint)

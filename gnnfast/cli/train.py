@@ -33,15 +33,25 @@ def main(arguments: list[str]) -> None:
 def _job(config: DictConfig, started: list[Path]) -> float | None:
     """Trains; the validation metric is what a sweeper may look for the best of."""
     folder = Path(HydraConfig.get().runtime.output_dir)
+    if folder in started:
+        raise ValueError(f"two jobs of the sweep share the folder {folder}: let hydra.sweep.subdir tell them apart")
     started.append(folder)
+    _clear(folder)
     try:
         return train_from(config, folder)
     except KeyboardInterrupt:
         _write_status(folder, "interrupted", "stopped from the keyboard")
         raise
-    except Exception as error:
+    except BaseException as error:
         _write_status(folder, "failed", explain(error))
         raise
+
+
+def _clear(folder: Path) -> None:
+    """Takes an earlier run out of the folder: its config is gone, what else it left would be taken for this run's."""
+    names = ("result.json", "metrics.csv", "curves.png", "checkpoints/best.pt", "checkpoints/last.pt")
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
 
 
 def _write_status(folder: Path, status: str, error: str) -> None:
@@ -56,8 +66,8 @@ def train_from(config: DictConfig, folder: Path) -> float | None:
     from gnnfast.runtime.allocator import keep_freed_memory
     from gnnfast.training import train
 
-    if not isinstance(config.seed, int):
-        raise ValueError(f"seed must be an integer, got {config.seed!r}")
+    if not isinstance(config.seed, int) or not 0 <= config.seed < 2**63:
+        raise ValueError(f"seed must be an integer from 0 to 2**63 - 1, got {config.seed!r}")
     settings = build(config.training)
     settings.resolved_accelerator()
     if config.keep_freed_memory:

@@ -69,6 +69,8 @@ def files(
     except ValueError as error:
         raise ValueError(f"{edges_path}: {error}") from error
     given = _read_split([("train", train), ("val", val), ("test", test)], root, store.num_rows)
+    if given is not None and split == "random":
+        raise ValueError("train, val and test name the splits: leave them out, or leave out split=random")
     split = split or ("random" if given is None else "public")
     parts = choose_split(name, y, split, fractions, per_class, split_seed, given)
     return Dataset(name, graph.to_undirected() if undirected else graph, store, y, *parts, num_classes or 0)

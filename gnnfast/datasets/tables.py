@@ -113,6 +113,8 @@ def whole_numbers(path: Path, what: str, values: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: If one is not whole; names its row.
     """
+    if values.dtype.kind == "b":
+        raise ValueError(f"{path}: {what} must be whole numbers, got true and false")
     if values.dtype.kind == "f":
         not_whole = ~np.isfinite(values) | (values != np.floor(values))
         if not_whole.any():

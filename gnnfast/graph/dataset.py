@@ -51,6 +51,10 @@ class Dataset:
                 raise ValueError(f"{self.name}: {what} have {rows} rows but the graph has {self.num_nodes} nodes")
         if not self.is_multilabel:
             self.labels = self.labels.long()
+        if self.is_multilabel and self.num_classes not in (0, self.labels.shape[1]):
+            raise ValueError(
+                f"{self.name}: {self.labels.shape[1]} columns of labels cannot be {self.num_classes} classes"
+            )
         if self.num_classes == 0:
             self.num_classes = self.labels.shape[1] if self.is_multilabel else int(self.labels.max().clamp(min=-1)) + 1
         for split in ("train", "val", "test"):

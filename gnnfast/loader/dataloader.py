@@ -70,6 +70,8 @@ class DataLoader:
                 "batch_size and prefetch must be at least 1, num_threads at least 0 and rank below world_size; got "
                 f"{batch_size=}, {prefetch=}, {num_threads=}, {rank=}, {world_size=}"
             )
+        if not callable(getattr(sampler, "sample", None)):
+            raise TypeError(f"{type(sampler).__name__} is no sampler: it has no method sample(seed_nodes, seed)")
         self.dataset = dataset
         self.sampler = sampler
         self.seeds = _checked_seeds(dataset, seeds)
@@ -182,6 +184,7 @@ class DataLoader:
         try:
             started_at = perf_counter()
             batch = self.sampler.sample(seed_nodes, derive_seed(self.seed, epoch, step))
+            _check_batch(batch, type(self.sampler).__name__, seed_nodes.numel(), self.dataset.num_nodes)
             sampled_at = perf_counter()
             batch.x = self._gather(batch.node_ids)
             batch.y = self.dataset.labels[batch.seed_nodes]
@@ -210,6 +213,25 @@ class _Made:
     batch: MiniBatch
     sample_seconds: float
     gather_seconds: float
+
+
+def _check_batch(batch: MiniBatch, sampler: str, num_seeds: int, num_nodes: int) -> None:
+    """Refuses what would be read as something else: features are gathered by these ids, unchecked."""
+    if not isinstance(batch, MiniBatch):
+        raise TypeError(f"{sampler}.sample must return a MiniBatch, got {type(batch).__name__}")
+    if batch.num_seeds != num_seeds:
+        raise ValueError(f"{sampler}.sample returned {batch.num_seeds} seeds of {num_seeds}")
+    ids = batch.node_ids
+    if ids.dtype != torch.int64 or ids.numel() != batch.blocks[0].num_src:
+        raise ValueError(
+            f"{sampler}.sample must return one int64 node id per source of the first block, "
+            f"{batch.blocks[0].num_src}, got {ids.numel()} of {ids.dtype}"
+        )
+    if ids.numel():
+        low, high = (int(bound) for bound in torch.aminmax(ids))
+        if low < 0 or high >= num_nodes:
+            node = low if low < 0 else high
+            raise ValueError(f"{sampler}.sample returned node {node}, but nodes are numbered 0 to {num_nodes - 1}")
 
 
 def _checked_seeds(dataset: Dataset, seeds: Tensor | str) -> Tensor:

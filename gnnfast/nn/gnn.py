@@ -77,6 +77,12 @@ class GNN(BasicGNN):
         normalization: str = "full",
         **conv_kwargs: Any,
     ):
+        widths = {"in_channels": in_channels, "hidden_channels": hidden_channels, "out_channels": out_channels}
+        for name, value in {**widths, "num_layers": num_layers, "heads": heads}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if jk not in (None, "last", "cat", "max", "lstm"):
+            raise ValueError(f"jk must be last, cat, max, lstm or null, got {jk!r}")
         if conv not in _CONVS:
             raise ValueError(f"conv must be one of {', '.join(_CONVS)}, got {conv!r}")
         if conv in ("gat", "gatv2"):

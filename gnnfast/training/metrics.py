@@ -49,6 +49,8 @@ def _multiclass_metric(name: str, logits: Tensor, labels: Tensor) -> float | Non
     if name in ("accuracy", "f1_micro"):
         # The micro-averaged F1 of one label per node is its accuracy.
         return float((logits.argmax(1) == labels).double().mean())
+    if num_classes == 1:
+        return None
     if name == "f1_macro":
         return float(functional.multiclass_f1_score(logits, labels, num_classes, average="macro"))
     if labels.unique().numel() < num_classes:

@@ -89,6 +89,24 @@ def test_a_checkpoint_of_another_model_is_refused_in_one_line(finished: Path, tm
     assert run.stderr.count("\n") == 1
 
 
+def test_a_failed_rerun_leaves_nothing_of_the_run_before_it(tmp_path: Path):
+    first = gnnfast("train", *QUICK, "hydra.run.dir=mine", folder=tmp_path)
+    again = gnnfast("train", *QUICK, "hydra.run.dir=mine", "sampler.fanouts=[5]", folder=tmp_path)
+
+    evaluated = gnnfast("evaluate", "run=mine", folder=tmp_path)
+
+    assert (first.exit_code, again.exit_code, evaluated.exit_code) == (0, 1, 1)
+    assert "the run in mine failed" in evaluated.stderr
+    assert not (tmp_path / "mine" / "checkpoints" / "best.pt").exists()
+
+
+def test_jobs_of_a_sweep_do_not_share_a_folder(tmp_path: Path):
+    run = gnnfast("train", "-m", "seed=0,1", "hydra.sweep.subdir=same", *QUICK, folder=tmp_path)
+
+    assert run.exit_code == 1
+    assert "two jobs of the sweep share the folder" in run.stderr
+
+
 def test_a_sweep_goes_on_after_a_failed_job(tmp_path: Path):
     run = gnnfast("train", "-m", "sampler.fanouts=[5],[5,5]", "seed=0,1", *QUICK, folder=tmp_path)
 

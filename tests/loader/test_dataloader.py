@@ -7,6 +7,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -80,6 +81,7 @@ class InNeighborSampler:
 
 def wait_until(holds: Callable[[], bool]) -> bool:
     """Whether it comes to hold within ten seconds."""
+    gc.collect()  # loaders of other tests, held by a cycle
     end = time.monotonic() + 10
     while time.monotonic() < end:
         if holds():
@@ -444,3 +446,33 @@ def test_a_users_own_sampler_feeds_like_any_other(num_threads: int, batch_size: 
         assert [tree(batch, row) for row in range(batch.num_seeds)] == [
             tree(expected, row) for row in range(batch.num_seeds)
         ]
+
+
+class Broken:
+    """A sampler that gets one thing wrong."""
+
+    def __init__(self, change: Callable[[MiniBatch], Any]):
+        self.right = make().sampler
+        self.change = change
+
+    def sample(self, seed_nodes: Tensor, seed: int) -> Any:
+        return self.change(self.right.sample(seed_nodes, seed))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda batch: None, r"Broken\.sample must return a MiniBatch, got NoneType"),
+        (lambda batch: replace(batch, node_ids=batch.node_ids + 100_000), r"Broken\.sample returned node 10\d{4}"),
+        (lambda batch: replace(batch, node_ids=batch.node_ids[1:]), "one int64 node id per source of the first block"),
+        (lambda batch: replace(batch, seed_nodes=batch.seed_nodes[:5]), r"Broken\.sample returned 5 seeds of \d+"),
+    ],
+)
+def test_a_mini_batch_that_would_be_misread_is_refused(change: Callable[[MiniBatch], Any], message: str):
+    with pytest.raises((TypeError, ValueError), match=message):
+        next(iter(make(sampler=Broken(change))))
+
+
+def test_what_cannot_sample_is_refused():
+    with pytest.raises(TypeError, match="object is no sampler"):
+        make(sampler=object())

@@ -49,9 +49,11 @@ class NeighborSampler:
         expand: Literal["layer", "once"] = "layer",
         edge_ids: bool = False,
     ):
+        if not isinstance(fanouts, Sequence) or not fanouts or not all(_is_fanout(fanout) for fanout in fanouts):
+            raise ValueError(
+                f"fanouts must be positive, or -1 for all in-neighbors, whole numbers, one per layer; got {fanouts}"
+            )
         fanouts = list(fanouts)
-        if not fanouts or any(fanout == 0 or fanout < -1 for fanout in fanouts):
-            raise ValueError(f"fanouts must be positive, or -1 for all in-neighbors, one per layer; got {fanouts}")
         if expand not in ("layer", "once"):
             raise ValueError(f"expand must be 'layer' or 'once', got {expand!r}")
         self.graph = graph
@@ -172,6 +174,10 @@ def _check_seeds(seed_nodes: Tensor, num_nodes: int) -> None:
     if low < 0 or high >= num_nodes:
         bad = low if low < 0 else high
         raise ValueError(f"seed_nodes holds node {bad}, but the sampler's graph numbers nodes 0 to {num_nodes - 1}")
+
+
+def _is_fanout(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and (value > 0 or value == -1)
 
 
 @dataclass
