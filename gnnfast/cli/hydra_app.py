@@ -205,7 +205,7 @@ def _valid_keys(command: str, arguments: list[str]) -> list[str]:
             try:
                 config = compose(command, [*kept, argument])
                 kept.append(argument)
-            except Exception:
+            except (HydraException, OmegaConfBaseException):
                 continue
     return list(_flat_keys(OmegaConf.to_container(config)))
 

@@ -19,11 +19,6 @@ def kernel(function: Callable[..., Any]) -> Any:
     return _compile(function, nogil=True)
 
 
-def parallel_kernel(function: Callable[..., Any]) -> Any:
-    """Compiles a kernel with `prange`. Only for the training thread: concurrent parallel kernels abort in numba."""
-    return _compile(function, nogil=True, parallel=True)
-
-
 def inline(function: Callable[..., Any]) -> Any:
     """Compiles a function that kernels call; LLVM inlines it."""
     return _compile(function)
