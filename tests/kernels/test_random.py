@@ -1,3 +1,5 @@
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -60,6 +62,26 @@ def test_no_residue_of_a_large_bound_is_favored():
     bound = 3 * 2**61
     residues = [cpu.random_below(np.uint64(5), draw, bound) % 3 for draw in range(20_000)]
     assert equal_cells_p_value(np.bincount(residues, minlength=3)) > 1e-4
+
+
+@given(key=words, draw=draws)
+def test_unit_numbers_equal_the_reference(key: int, draw: int):
+    number = reference.random_unit(key, draw)
+    assert 0 < number < 1
+    assert cpu.random_unit(np.uint64(key), draw) == number
+
+
+@pytest.mark.parametrize(("bits", "number"), [(0, 2.0**-53), (2**64 - 1, 1 - 2.0**-53)])
+def test_unit_numbers_reach_neither_end(bits: int, number: float):
+    with mock.patch.object(reference, "random_bits", return_value=bits):
+        assert reference.random_unit(0, 0) == number
+
+
+def test_unit_numbers_are_uniform():
+    numbers = np.array([cpu.random_unit(np.uint64(5), draw) for draw in range(50_000)])
+    assert equal_cells_p_value(np.bincount((numbers * 100).astype(int), minlength=100)) > 1e-4
+    low_bits = (numbers * 2**52).astype(np.int64) % 64
+    assert equal_cells_p_value(np.bincount(low_bits, minlength=64)) > 1e-4
 
 
 @given(words=st.lists(words, min_size=1, max_size=4), other=st.lists(words, min_size=1, max_size=4))

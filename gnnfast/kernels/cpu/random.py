@@ -12,6 +12,7 @@ from gnnfast.kernels.cpu.compile import inline, multiply_high_low
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio, made odd
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
+_UNIT_STEP = 2.0**-52
 
 
 @inline
@@ -50,3 +51,9 @@ def random_below(key, draw, bound):
             bits = mix(bits + GOLDEN)
             high, low = multiply_high_low(bits, n)
     return np.int64(high)
+
+
+@inline
+def random_unit(key, draw):
+    """A uniform float64 between 0 and 1, never either: the middle of one of 2**52 equal intervals."""
+    return (np.float64(random_bits(key, draw) >> np.uint64(12)) + 0.5) * _UNIT_STEP

@@ -25,6 +25,10 @@ def random_below(key: int, draw: int, bound: int) -> int:
     return bits * bound >> 64
 
 
+def random_unit(key: int, draw: int) -> float:
+    return ((random_bits(key, draw) >> 12) + 0.5) * 2.0**-52
+
+
 def derive_seed(seed: int, *words: int) -> int:
     """Hashes a seed and further integers (epoch, step, layer) to a new 64-bit seed.
 
