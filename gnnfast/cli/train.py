@@ -75,7 +75,7 @@ def train_from(config: DictConfig, folder: Path) -> float | None:
     dataset = build(config.dataset)
     log.info(f"{dataset!r}")
     torch.manual_seed(config.seed)
-    sampler = build_sampler(config.sampler, dataset.graph)
+    sampler = build_sampler(config.sampler, dataset)
     loader = build(config.loader, dataset=dataset, sampler=sampler, seed=config.seed)
     model = build_model(config, dataset)
     optimizer = build(config.optimizer, params=model.parameters())
@@ -102,30 +102,36 @@ def build_model(config: DictConfig, dataset: Any) -> Any:
     return model
 
 
-def build_sampler(config: DictConfig, graph: Any) -> Any:
-    """The sampler on a graph.
+def build_sampler(config: DictConfig, dataset: Any) -> Any:
+    """The sampler on a data set's graph; it gets the training nodes and the labels too, where it asks for them.
 
     Where `sampler._target_` alone was replaced on the command line, the rest of the config still speaks of the built-in
     sampler: what the user's class does not take, and nobody asked for, is left out.
     """
+    try:
+        parameters = inspect.signature(get_object(config._target_)).parameters
+    except (TypeError, ValueError):
+        parameters = inspect.signature(lambda graph: None).parameters
     asked_for = {override.lstrip("+").partition("=")[0] for override in HydraConfig.get().overrides.task}
     if "sampler._target_" in asked_for:
-        parameters = inspect.signature(get_object(config._target_)).parameters
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
         config = copy(config)
         with open_dict(config):
             for key in [str(key) for key in config if key != "_target_"]:
                 if not takes_any and key not in parameters and f"sampler.{key}" not in asked_for:
                     del config[key]
-    return build(config, graph=graph)
+    known = {"graph": dataset.graph, "seed_nodes": dataset.train_ids, "labels": dataset.labels}
+    return build(config, **{name: value for name, value in known.items() if name == "graph" or name in parameters})
 
 
 def _outline(model: Any, loader: Any) -> str:
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    # A sampler that chooses its own nodes has no use for the batch size.
+    per_step = "" if hasattr(loader.sampler, "num_batches") else f" of {loader.batch_size} seeds"
     return (
         f"{model.conv_name}, {model.num_layers} layers, {num_parameters:,} parameters; "
         f"{type(loader.sampler).__name__}; "
-        f"{len(loader)} steps of {loader.batch_size} seeds per epoch; seed {loader.seed}"
+        f"{len(loader)} steps{per_step} per epoch; seed {loader.seed}"
     )
 
 

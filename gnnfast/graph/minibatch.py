@@ -20,13 +20,21 @@ class MiniBatch:
 
     Args:
         seed_nodes: Global ids the model computes outputs for, in the order asked for, int64, `(num_seeds,)`.
-        node_ids: Global ids of the input rows, distinct, the distinct seeds first, int64, `(num_nodes,)`.
-        blocks: One per layer; the last one's destinations are the distinct seeds.
-        seed_rows: The output row of each seed, int64, `(num_seeds,)`; None where seed i has row i, that is, where no
-            seed came twice.
+        node_ids: Global ids of the input rows, int64, `(num_nodes,)`; distinct, unless every seed has a subgraph of its
+            own. Where `seed_rows` is None the seeds come first.
+        blocks: One per layer; the last one's destinations are the distinct seeds. Or one block for all layers, whose
+            sources are its destinations: a subgraph.
+        seed_rows: The output row of each seed, int64, `(num_seeds,)`; None where seed i has row i.
         x: Features, `(num_nodes, num_features)`, once the loader has gathered them.
         y: Labels of `seed_nodes`, `(num_seeds, ...)`.
-        num_step_seeds: Seeds of this optimizer step on all ranks together; None means `num_seeds`.
+        num_step_seeds: What the summed loss of this optimizer step, on all ranks together, is divided by: its number of
+            seeds, or where they are weighted, of all seeds that there are. None means `num_seeds`.
+        seed_weight: Factor of each seed's loss, float32, `(num_seeds,)`: 1 / probability of being sampled, where seeds
+            are not drawn evenly. None means 1.
+        seed_edges: For tasks on edges the pairs to predict, global ids, int64, `(2, num_pairs)`: first those of the
+            graph, then for each the same number of negatives, those of one pair together.
+        edge_rows: The output rows of their ends, int64, `(2, num_pairs)`.
+        edge_labels: 1 for pairs of the graph, 0 for negatives, float32, `(num_pairs,)`.
     """
 
     seed_nodes: Tensor
@@ -36,6 +44,10 @@ class MiniBatch:
     x: Tensor | None = None
     y: Tensor | None = None
     num_step_seeds: int | None = None
+    seed_weight: Tensor | None = None
+    seed_edges: Tensor | None = None
+    edge_rows: Tensor | None = None
+    edge_labels: Tensor | None = None
 
     @property
     def num_seeds(self) -> int:
@@ -49,6 +61,25 @@ class MiniBatch:
     def num_edges(self) -> int:
         """Edges of all blocks together: what the layers aggregate over."""
         return sum(block.num_edges for block in self.blocks)
+
+    @property
+    def num_outputs(self) -> int:
+        """Rows of a model's output."""
+        return self.blocks[-1].num_dst
+
+    def keep_seeds(self, kept: Tensor) -> MiniBatch:
+        """The same mini-batch for some of its seeds only.
+
+        Args:
+            kept: Positions in `seed_nodes`, int64.
+        """
+        return replace(
+            self,
+            seed_nodes=self.seed_nodes[kept],
+            seed_rows=kept if self.seed_rows is None else self.seed_rows[kept],
+            y=None if self.y is None else self.y[kept],
+            seed_weight=None if self.seed_weight is None else self.seed_weight[kept],
+        )
 
     def at_seeds(self, output: Tensor) -> Tensor:
         """The rows of a model's output that belong to `seed_nodes`, in their order."""
@@ -70,6 +101,10 @@ class MiniBatch:
             seed_rows=move(self.seed_rows),
             x=move(self.x),
             y=move(self.y),
+            seed_weight=move(self.seed_weight),
+            seed_edges=move(self.seed_edges),
+            edge_rows=move(self.edge_rows),
+            edge_labels=move(self.edge_labels),
         )
 
     def to_pyg(self) -> Data:

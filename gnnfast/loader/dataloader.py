@@ -11,15 +11,14 @@ from itertools import islice
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gnnfast.graph import Dataset, MiniBatch
-from gnnfast.kernels.reference.random import derive_seed
+from gnnfast.loader.steps import EpochSteps, SeedSteps
 from gnnfast.loader.transfer import transfer_ahead
 from gnnfast.runtime.buffers import BufferPool
-from gnnfast.sampler import Sampler
+from gnnfast.sampler import EpochSampler, LinkSampler, Sampler
 
 STAGES = ("sample", "gather", "transfer", "wait")
 
@@ -32,7 +31,9 @@ class DataLoader:
 
     Args:
         dataset: Features and labels; the graph is the sampler's.
-        sampler: What turns seeds into mini-batches.
+        sampler: What turns seeds into mini-batches. One that chooses its own nodes (`EpochSampler`) decides how many
+            mini-batches an epoch has and which seeds come together; `batch_size`, `shuffle` and `drop_last` are then
+            without effect.
         seeds: Global ids, int64, `(num_seeds,)`, or the name of a split: "train", "val" or "test".
         batch_size: Seeds per optimizer step, over all ranks together.
         seed: Of the order of seeds and of every draw.
@@ -52,7 +53,7 @@ class DataLoader:
     def __init__(
         self,
         dataset: Dataset,
-        sampler: Sampler,
+        sampler: Sampler | EpochSampler | LinkSampler,
         seeds: Tensor | str = "train",
         batch_size: int = 1024,
         seed: int = 0,
@@ -70,8 +71,6 @@ class DataLoader:
                 "batch_size and prefetch must be at least 1, num_threads at least 0 and rank below world_size; got "
                 f"{batch_size=}, {prefetch=}, {num_threads=}, {rank=}, {world_size=}"
             )
-        if not callable(getattr(sampler, "sample", None)):
-            raise TypeError(f"{type(sampler).__name__} is no sampler: it has no method sample(seed_nodes, seed)")
         self.dataset = dataset
         self.sampler = sampler
         self.seeds = _checked_seeds(dataset, seeds)
@@ -85,6 +84,7 @@ class DataLoader:
         self.dtype = dtype
         self.rank = rank
         self.world_size = world_size
+        self._steps = self._steps_of(sampler)
         self.epoch = 0
         self.stage_seconds = dict.fromkeys(STAGES, 0.0)
         self._next_step = 0  # of the epoch under way: where a loader restored from a state begins
@@ -93,9 +93,13 @@ class DataLoader:
         self._threads: ThreadPoolExecutor | None = None
 
     def __len__(self) -> int:
-        """Optimizer steps per epoch, on every rank."""
-        full, rest = divmod(self.seeds.numel(), self.batch_size)
-        return full if self.drop_last or rest == 0 else full + 1
+        """Mini-batches per epoch, on every rank."""
+        return len(self._steps)
+
+    @property
+    def num_seeds(self) -> int:
+        """Nodes, or pairs of nodes, that an epoch trains on."""
+        return self.seeds.shape[-1]
 
     def __iter__(self) -> Iterator[MiniBatch]:
         first = self._next_step if self._resumes else 0
@@ -144,7 +148,7 @@ class DataLoader:
     def _made_batches(self, epoch: int, first: int) -> Iterator[MiniBatch]:
         """The epoch's mini-batches from step `first` on, in order, some of them made ahead."""
         steps = iter(range(first, len(self)))
-        order = self._seed_order(epoch)
+        order = self._steps.start(epoch)
         if self.num_threads == 0:
             for step in steps:
                 yield self._collect(self._make(order, epoch, step))
@@ -172,29 +176,37 @@ class DataLoader:
         self.stage_seconds["gather"] += made.gather_seconds
         return made.batch
 
-    def _seed_order(self, epoch: int) -> Tensor:
-        if not self.shuffle:
-            return self.seeds
-        order = np.random.default_rng(derive_seed(self.seed, epoch)).permutation(self.seeds.numel())
-        return self.seeds[torch.from_numpy(order)]
+    def _steps_of(self, sampler: Sampler | EpochSampler | LinkSampler) -> SeedSteps | EpochSteps:
+        """Cuts the epoch as data set and sampler need it."""
+        name, num_nodes = type(sampler).__name__, self.dataset.num_nodes
+        is_link_task = self.seeds.dim() == 2
+        if not is_link_task and isinstance(sampler, EpochSampler):
+            return EpochSteps(sampler, self.seeds, num_nodes, self.seed, self.rank, self.world_size)
+        if is_link_task and not isinstance(sampler, LinkSampler):
+            raise TypeError(f"{name} has no sample_edges, which {self.dataset.name} needs: use sampler=link_neighbor")
+        if not isinstance(sampler, Sampler | LinkSampler):
+            raise TypeError(
+                f"{name} is no sampler: it has neither sample(seed_nodes, seed) nor sample_batch(batch, epoch_seed)"
+            )
+        return SeedSteps(
+            sampler,
+            self.seeds,
+            num_nodes,
+            self.batch_size,
+            self.seed,
+            self.shuffle,
+            self.drop_last,
+            self.rank,
+            self.world_size,
+        )
 
     def _make(self, order: Tensor, epoch: int, step: int) -> _Made:
-        step_seeds = order[step * self.batch_size : (step + 1) * self.batch_size]
-        seed_nodes = torch.tensor_split(step_seeds, self.world_size)[self.rank]
-        try:
-            started_at = perf_counter()
-            batch = self.sampler.sample(seed_nodes, derive_seed(self.seed, epoch, step))
-            _check_batch(batch, type(self.sampler).__name__, seed_nodes.numel(), self.dataset.num_nodes)
-            sampled_at = perf_counter()
-            batch.x = self._gather(batch.node_ids)
-            batch.y = self.dataset.labels[batch.seed_nodes]
-            batch.num_step_seeds = step_seeds.numel()
-            return _Made(batch, sampled_at - started_at, perf_counter() - sampled_at)
-        except Exception as error:
-            shown = ", ".join(str(int(node)) for node in seed_nodes[:8])
-            more = f" and {seed_nodes.numel() - 8} more" if seed_nodes.numel() > 8 else ""
-            error.add_note(f"while making step {step} of epoch {epoch}, from seeds {shown}{more}")
-            raise
+        started_at = perf_counter()
+        batch = self._steps.sample(order, epoch, step)
+        sampled_at = perf_counter()
+        batch.x = self._gather(batch.node_ids)
+        batch.y = self.dataset.labels[batch.seed_nodes]
+        return _Made(batch, sampled_at - started_at, perf_counter() - sampled_at)
 
     def _gather(self, node_ids: Tensor) -> Tensor:
         features = self.dataset.features
@@ -213,25 +225,6 @@ class _Made:
     batch: MiniBatch
     sample_seconds: float
     gather_seconds: float
-
-
-def _check_batch(batch: MiniBatch, sampler: str, num_seeds: int, num_nodes: int) -> None:
-    """Refuses what would be read as something else: features are gathered by these ids, unchecked."""
-    if not isinstance(batch, MiniBatch):
-        raise TypeError(f"{sampler}.sample must return a MiniBatch, got {type(batch).__name__}")
-    if batch.num_seeds != num_seeds:
-        raise ValueError(f"{sampler}.sample returned {batch.num_seeds} seeds of {num_seeds}")
-    ids = batch.node_ids
-    if ids.dtype != torch.int64 or ids.numel() != batch.blocks[0].num_src:
-        raise ValueError(
-            f"{sampler}.sample must return one int64 node id per source of the first block, "
-            f"{batch.blocks[0].num_src}, got {ids.numel()} of {ids.dtype}"
-        )
-    if ids.numel():
-        low, high = (int(bound) for bound in torch.aminmax(ids))
-        if low < 0 or high >= num_nodes:
-            node = low if low < 0 else high
-            raise ValueError(f"{sampler}.sample returned node {node}, but nodes are numbered 0 to {num_nodes - 1}")
 
 
 def _checked_seeds(dataset: Dataset, seeds: Tensor | str) -> Tensor:

@@ -148,8 +148,9 @@ class GNN(BasicGNN):
 
         Args:
             x: Features, `(num_nodes, in_channels)`: the sources of the first block.
-            graph: One block per layer, ordered from the input to the output; or one block of the full graph, for all
-                layers; or PyG's `edge_index`, int64 `(2, num_edges)`, or `SparseTensor`.
+            graph: One block per layer, ordered from the input to the output; or one block whose sources are its
+                destinations, a whole graph or a subgraph, for all layers; or PyG's `edge_index`, int64
+                `(2, num_edges)`, or `SparseTensor`.
             edge_weight: `(num_edges,)`, with `edge_index` only: blocks bring theirs. Used by GCN.
 
         Returns:
@@ -236,6 +237,8 @@ class GNN(BasicGNN):
     def _by_layer(self, graph: Any) -> Sequence[Any]:
         if not isinstance(graph, (list, tuple)):
             return [graph] * self.num_layers
+        if len(graph) == 1 and graph[0].num_src == graph[0].num_dst:
+            return [graph[0]] * self.num_layers
         if len(graph) != self.num_layers:
             raise ValueError(
                 f"the model has {self.num_layers} layers but the mini-batch has {len(graph)} blocks: "

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from gnnfast.kernels.cpu import induce
 from gnnfast.kernels.cpu import relabel as kernels
 
 # Up to here a map from every node to its number is affordable per thread, and several times faster than a hash table.
@@ -28,6 +29,14 @@ class NodeMap(Protocol):
 
     def nodes(self) -> np.ndarray:
         """The nodes by number, int64, `(count,)`; valid until the next call of another method."""
+
+    def count_induced(self, indptr: np.ndarray, indices: np.ndarray, out_indptr: np.ndarray) -> None:
+        """Counts each node's in-edges from numbered nodes into `out_indptr`, int64, `(count + 1,)`."""
+
+    def fill_induced(
+        self, indptr: np.ndarray, indices: np.ndarray, out_indptr: np.ndarray, out: np.ndarray, out_edges: np.ndarray
+    ) -> None:
+        """Lists those in-edges: sources' numbers into `out`, int32; positions in `indices` into `out_edges`, int64."""
 
 
 class DenseNodeMap:
@@ -51,6 +60,14 @@ class DenseNodeMap:
 
     def nodes(self) -> np.ndarray:
         return self._nodes[: self.count]
+
+    def count_induced(self, indptr: np.ndarray, indices: np.ndarray, out_indptr: np.ndarray) -> None:
+        induce.count_induced_dense(indptr, indices, self.nodes(), self._local_of, out_indptr)
+
+    def fill_induced(
+        self, indptr: np.ndarray, indices: np.ndarray, out_indptr: np.ndarray, out: np.ndarray, out_edges: np.ndarray
+    ) -> None:
+        induce.fill_induced_dense(indptr, indices, self.nodes(), self._local_of, out_indptr, out, out_edges)
 
 
 class HashNodeMap:
@@ -76,6 +93,14 @@ class HashNodeMap:
 
     def nodes(self) -> np.ndarray:
         return self._nodes[: self.count]
+
+    def count_induced(self, indptr: np.ndarray, indices: np.ndarray, out_indptr: np.ndarray) -> None:
+        induce.count_induced_hashed(indptr, indices, self.nodes(), self._keys, out_indptr)
+
+    def fill_induced(
+        self, indptr: np.ndarray, indices: np.ndarray, out_indptr: np.ndarray, out: np.ndarray, out_edges: np.ndarray
+    ) -> None:
+        induce.fill_induced_hashed(indptr, indices, self.nodes(), self._keys, self._values, out_indptr, out, out_edges)
 
     def _make_room(self, extra: int) -> None:
         needed = self.count + extra

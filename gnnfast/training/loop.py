@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -16,6 +19,7 @@ from gnnfast.loader import DataLoader
 from gnnfast.nn import GNN
 from gnnfast.runtime.memory import peak_gpu_memory_bytes, peak_memory_bytes, reset_peak_memory
 from gnnfast.runtime.versions import versions
+from gnnfast.sampler import Sampler
 from gnnfast.training.checkpoint import Best, Checkpoint
 from gnnfast.training.evaluation import Evaluator, evaluation_interval
 from gnnfast.training.metrics import default_metric, summed_loss
@@ -60,7 +64,7 @@ def train(
         FloatingPointError: If the loss is no longer finite.
     """
     settings = settings or TrainingSettings()
-    check_fit(model, loader, scheduler)
+    check_fit(model, loader, settings, scheduler)
     reset_peak_memory()
     folder = None if run_folder is None else RunFolder(run_folder)
     metric = default_metric(loader.dataset) if settings.metric == "auto" else settings.metric
@@ -71,6 +75,7 @@ def train(
     wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
     loader.device = fabric.device
     evaluator = _evaluator(model, loader, settings, fabric.device)
+    forward = _summed_loss
     clock = StageClock(before=dict(loader.stage_seconds))
     best = Best(model)
     history: list[dict[str, float | None]] = []
@@ -80,7 +85,9 @@ def train(
     for epoch in range(settings.epochs):
         loader.set_epoch(epoch)
         learning_rate = optimizer.param_groups[0]["lr"]
-        train_loss, work = _train_epoch(wrapped, wrapped_optimizer, loader, settings, fabric, clock, progress)
+        train_loss, work = _train_epoch(
+            wrapped, wrapped_optimizer, loader, settings, fabric, clock, progress, model.num_layers, forward
+        )
         if epoch == 0:
             interval = evaluation_interval(settings.evaluate_every, evaluator.work("val"), work)
         is_due = epoch % interval == 0 or epoch + 1 == settings.epochs
@@ -129,15 +136,20 @@ def train(
     return result
 
 
-def check_fit(model: GNN, loader: DataLoader, scheduler: LRScheduler | None = None) -> None:
+def check_fit(model: GNN, loader: DataLoader, settings: TrainingSettings, scheduler: LRScheduler | None = None) -> None:
     """Raises ValueError if model, sampler, data set and schedule do not fit together, before any time is spent."""
     dataset = loader.dataset
     if isinstance(scheduler, ReduceLROnPlateau) and scheduler.mode != "max":
         raise ValueError("ReduceLROnPlateau is stepped with a metric that should grow: give it mode='max'")
-    if loader.seeds.numel() == 0:
+    if loader.num_seeds == 0:
         raise ValueError(f"{dataset.name}: the training split is empty")
     if len(loader) == 0:
-        raise ValueError(f"{loader.seeds.numel()} training nodes make no batch of {loader.batch_size} with drop_last")
+        raise ValueError(f"{loader.num_seeds} training nodes make no batch of {loader.batch_size} with drop_last")
+    if settings.evaluation == "sampled" and not isinstance(loader.sampler, Sampler):
+        raise ValueError(
+            f"training.evaluation=sampled needs a sampler that takes seeds, which {type(loader.sampler).__name__} "
+            "does not: use evaluation=exact"
+        )
     num_hops = getattr(loader.sampler, "num_layers", model.num_layers)
     if num_hops != model.num_layers:
         raise ValueError(
@@ -169,22 +181,23 @@ def _train_epoch(
     fabric: Any,
     clock: StageClock,
     progress: Progress | None,
+    num_layers: int,
+    forward: Callable[[Any, MiniBatch], Tensor],
 ) -> tuple[float, int]:
-    """One pass over the training seeds: (mean loss per seed, rows and edges gone through)."""
+    """One pass over the training seeds: (mean loss per seed, rows and edges gone through).
+
+    `forward` gives the loss of a mini-batch, summed over its seeds.
+    """
     model.train()
-    dtype = next(model.parameters()).dtype
     total_loss = torch.zeros((), device=fabric.device, dtype=torch.float64)
     num_seeds = work = 0
     epoch = loader.epoch
-    for step, batch in enumerate(loader):
-        assert batch.x is not None
-        assert batch.y is not None
-        ends_group = (step + 1) % settings.accumulate == 0 or step + 1 == len(loader)
+    for step, (batch, num_step_seeds, ends_group) in enumerate(_grouped(loader, settings.accumulate)):
         with fabric.no_backward_sync(model, enabled=not ends_group):
             with clock("forward"):
-                loss = summed_loss(batch.at_seeds(model(batch.x.to(dtype), batch.blocks)), batch.y)
+                loss = forward(model, batch)
             with clock("backward"):
-                fabric.backward(loss * (fabric.world_size / _group_seeds(loader, step, settings.accumulate)))
+                fabric.backward(loss * (fabric.world_size / num_step_seeds))
         if ends_group:
             with clock("optimizer"):
                 if settings.gradient_clip is not None:
@@ -192,8 +205,8 @@ def _train_epoch(
                 optimizer.step()
                 optimizer.zero_grad()
         total_loss += loss.detach()
-        num_seeds += batch.num_seeds
-        work += _work(batch)
+        num_seeds += _step_seeds(batch)
+        work += _work(batch, num_layers)
         if progress:
             progress.step(epoch, step, batch.num_seeds)
     # A restored loader may have handed out the whole epoch already.
@@ -204,22 +217,41 @@ def _train_epoch(
     return mean_loss, work
 
 
-def _group_seeds(loader: DataLoader, step: int, accumulate: int) -> int:
-    """Seeds, on all ranks, of the mini-batches whose gradients make one optimizer step together with this one."""
-    first = step // accumulate * accumulate
-    num_seeds = loader.seeds.numel()
-    if loader.drop_last:
-        num_seeds = len(loader) * loader.batch_size
-    return min((first + accumulate) * loader.batch_size, num_seeds) - first * loader.batch_size
+def _summed_loss(model: Any, batch: MiniBatch) -> Tensor:
+    """The loss of a mini-batch, summed over its seeds."""
+    assert batch.x is not None
+    assert batch.y is not None
+    dtype = next(model.parameters()).dtype
+    return summed_loss(batch.at_seeds(model(batch.x.to(dtype), batch.blocks)), batch.y, batch.seed_weight)
 
 
-def _work(batch: MiniBatch) -> int:
-    """Rows and edges that the layers go through."""
-    return batch.num_edges + sum(block.num_src for block in batch.blocks)
+def _grouped(loader: DataLoader, size: int) -> Iterator[tuple[MiniBatch, int, bool]]:
+    """Each mini-batch with the seeds of all those that make one optimizer step with it, and whether it is their last.
+
+    What a step's gradient is divided by is known once its last mini-batch is.
+    """
+    batches = iter(loader)
+    while group := list(islice(batches, size)):
+        num_seeds = max(sum(_step_seeds(batch) for batch in group), 1)
+        for i, batch in enumerate(group, 1):
+            yield batch, num_seeds, i == len(group)
+
+
+def _step_seeds(batch: MiniBatch) -> int:
+    return batch.num_seeds if batch.num_step_seeds is None else batch.num_step_seeds
+
+
+def _work(batch: MiniBatch, num_layers: int) -> int:
+    """Rows and edges that the layers go through; one block may serve all of them."""
+    once = batch.num_edges + sum(block.num_src for block in batch.blocks)
+    return once * num_layers // len(batch.blocks)
 
 
 def _evaluator(model: GNN, loader: DataLoader, settings: TrainingSettings, device: torch.device) -> Evaluator:
-    sampler = loader.sampler if settings.evaluation == "sampled" else None
+    sampler = None
+    if settings.evaluation == "sampled":
+        assert isinstance(loader.sampler, Sampler)
+        sampler = loader.sampler
     return Evaluator(loader.dataset, model.num_layers, device, sampler, loader.seed, loader.batch_size)
 
 

@@ -16,14 +16,24 @@ def default_metric(dataset: Dataset) -> str:
     return "f1_micro" if dataset.is_multilabel else "accuracy"
 
 
-def summed_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy summed over nodes; for several labels, binary cross-entropy averaged over the known ones."""
+def summed_loss(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Cross-entropy summed over nodes; for several labels, binary cross-entropy averaged over the known ones.
+
+    Args:
+        logits: Floating, `(num_nodes, num_classes)`.
+        labels: Classes, int64, `(num_nodes,)`, or 0/1 per label, floating, `(num_nodes, num_labels)`, NaN unknown.
+        weight: Factor of each node's loss, `(num_nodes,)`; None means 1.
+    """
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
     if labels.dim() == 1:
-        return F.cross_entropy(logits, labels, reduction="sum")
-    known = ~labels.isnan()
-    losses = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num().to(logits.dtype), reduction="none")
-    return ((losses * known).sum(1) / known.sum(1).clamp(min=1)).sum()
+        if weight is None:
+            return F.cross_entropy(logits, labels, reduction="sum")
+        losses = F.cross_entropy(logits, labels, reduction="none")
+    else:
+        known = ~labels.isnan()
+        losses = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num().to(logits.dtype), reduction="none")
+        losses = (losses * known).sum(1) / known.sum(1).clamp(min=1)
+    return losses.sum() if weight is None else (losses * weight).sum()
 
 
 def compute_metrics(logits: Tensor, labels: Tensor, names: tuple[str, ...] = METRICS) -> dict[str, float]:

@@ -65,7 +65,7 @@ def forget_dense(nodes, local_of):
 
 
 @inline
-def _find_slot(keys, node):
+def find_slot(keys, node):
     """The slot that holds `node`, or the empty one (-1) where it belongs."""
     mask = keys.size - 1
     slot = np.int64(mix(np.uint64(node))) & mask
@@ -83,7 +83,7 @@ def relabel_seeds_hashed(seed_nodes, keys, values, nodes, out_rows):
     count = 0
     for i in range(seed_nodes.size):
         node = seed_nodes[i]
-        slot = _find_slot(keys, node)
+        slot = find_slot(keys, node)
         if keys[slot] < 0:
             keys[slot] = node
             values[slot] = count
@@ -104,7 +104,7 @@ def relabel_hashed(indices, edges, keys, values, nodes, count, out_indices):
         if e + _AHEAD < edges.size:
             prefetch(indices, edges[e + _AHEAD])
         node = indices[edges[e]]
-        slot = _find_slot(keys, node)
+        slot = find_slot(keys, node)
         if keys[slot] < 0:
             keys[slot] = node
             values[slot] = count
@@ -123,6 +123,6 @@ def rehash(nodes, keys, values):
     values  int32 (num_slots,)   filled
     """
     for i in range(nodes.size):
-        slot = _find_slot(keys, nodes[i])
+        slot = find_slot(keys, nodes[i])
         keys[slot] = nodes[i]
         values[slot] = i

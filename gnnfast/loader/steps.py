@@ -1,0 +1,140 @@
+"""What the steps of an epoch are: which seeds come together, and the mini-batch they are turned into."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnnfast.graph import MiniBatch
+from gnnfast.kernels.reference.random import derive_seed
+from gnnfast.sampler import EpochSampler, LinkSampler, Sampler
+
+
+class SeedSteps:
+    """Steps of a fixed number of seeds, in an order drawn anew for each epoch.
+
+    Args:
+        sampler: Turns a step's seeds into a mini-batch.
+        seeds: Nodes, int64, `(num_seeds,)`; for a `LinkSampler` pairs of nodes, `(2, num_seeds)`.
+        num_nodes: Of the data set.
+        batch_size, seed, shuffle, drop_last, rank, world_size: As in `DataLoader`.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler | LinkSampler,
+        seeds: Tensor,
+        num_nodes: int,
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        drop_last: bool,
+        rank: int,
+        world_size: int,
+    ):
+        self.sampler = sampler
+        self.seeds = seeds
+        self.num_nodes = num_nodes
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.rank = rank
+        self.world_size = world_size
+
+    def __len__(self) -> int:
+        full, rest = divmod(self.seeds.shape[-1], self.batch_size)
+        return full if self.drop_last or rest == 0 else full + 1
+
+    def start(self, epoch: int) -> Tensor:
+        """The epoch's order of seeds."""
+        if not self.shuffle:
+            return self.seeds
+        order = np.random.default_rng(derive_seed(self.seed, epoch)).permutation(self.seeds.shape[-1])
+        return self.seeds[..., torch.from_numpy(order)]
+
+    def sample(self, order: Tensor, epoch: int, step: int) -> MiniBatch:
+        """Makes this rank's share of a step."""
+        step_seeds = order[..., step * self.batch_size : (step + 1) * self.batch_size]
+        seeds = torch.tensor_split(step_seeds, self.world_size, dim=-1)[self.rank]
+        seed = derive_seed(self.seed, epoch, step)
+        name = type(self.sampler).__name__
+        try:
+            if seeds.dim() == 2:
+                batch = self.sampler.sample_edges(seeds.contiguous(), seed)  # type: ignore[union-attr]
+                check_batch(batch, f"{name}.sample_edges", self.num_nodes)
+            else:
+                batch = self.sampler.sample(seeds, seed)  # type: ignore[union-attr]
+                check_batch(batch, f"{name}.sample", self.num_nodes)
+                if batch.num_seeds != seeds.numel():
+                    raise ValueError(f"{name}.sample returned {batch.num_seeds} seeds of {seeds.numel()}")
+        except Exception as error:
+            shown = ", ".join(str(seed) for seed in seeds.transpose(0, -1)[:8].tolist())
+            more = f" and {seeds.shape[-1] - 8} more" if seeds.shape[-1] > 8 else ""
+            error.add_note(f"while making step {step} of epoch {epoch}, from seeds {shown}{more}")
+            raise
+        batch.num_step_seeds = step_seeds.shape[-1]
+        return batch
+
+
+class EpochSteps:
+    """Steps as a sampler that chooses its own nodes has them; those of them that are seeds are trained on.
+
+    Several ranks share a mini-batch's seeds; each has the whole subgraph.
+
+    Args:
+        sampler: Makes the mini-batches of an epoch.
+        seeds: Nodes, int64, `(num_seeds,)`.
+        num_nodes: Of the data set.
+        seed, rank, world_size: As in `DataLoader`.
+    """
+
+    def __init__(self, sampler: EpochSampler, seeds: Tensor, num_nodes: int, seed: int, rank: int, world_size: int):
+        self.sampler = sampler
+        self.seeds = seeds
+        self.num_nodes = num_nodes
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self._is_seed = torch.zeros(num_nodes, dtype=torch.bool)
+        self._is_seed[seeds] = True
+
+    def __len__(self) -> int:
+        return self.sampler.num_batches
+
+    def start(self, epoch: int) -> Tensor:
+        """Nothing that steps would have to share."""
+        return self.seeds
+
+    def sample(self, order: Tensor, epoch: int, step: int) -> MiniBatch:
+        """Makes a step's subgraph, with this rank's share of its seeds."""
+        try:
+            batch = self.sampler.sample_batch(step, derive_seed(self.seed, epoch))
+            check_batch(batch, f"{type(self.sampler).__name__}.sample_batch", self.num_nodes)
+        except Exception as error:
+            error.add_note(f"while making step {step} of epoch {epoch}")
+            raise
+        kept = self._is_seed[batch.seed_nodes].nonzero().view(-1)
+        # Weights of 1 / probability estimate the sum over all seeds; without them, the step's seeds stand for all.
+        num_step_seeds = self.seeds.numel() if batch.seed_weight is not None else kept.numel()
+        batch = batch.keep_seeds(torch.tensor_split(kept, self.world_size)[self.rank])
+        batch.num_step_seeds = num_step_seeds
+        return batch
+
+
+def check_batch(batch: MiniBatch, maker: str, num_nodes: int) -> None:
+    """Refuses what would be read as something else: features are gathered by these ids, unchecked."""
+    if not isinstance(batch, MiniBatch):
+        raise TypeError(f"{maker} must return a MiniBatch, got {type(batch).__name__}")
+    ids = batch.node_ids
+    if ids.dtype != torch.int64 or ids.numel() != batch.blocks[0].num_src:
+        raise ValueError(
+            f"{maker} must return one int64 node id per source of the first block, "
+            f"{batch.blocks[0].num_src}, got {ids.numel()} of {ids.dtype}"
+        )
+    if ids.numel():
+        low, high = (int(bound) for bound in torch.aminmax(ids))
+        if low < 0 or high >= num_nodes:
+            node = low if low < 0 else high
+            raise ValueError(f"{maker} returned node {node}, but nodes are numbered 0 to {num_nodes - 1}")
