@@ -1,23 +1,28 @@
 """Where compiled kernels are kept between runs.
 
-numba keys its on-disk cache by the file that holds a function and misses edits in the files that one imports. So the
-folder's name carries a digest of every kernel's source: an edit anywhere compiles everything anew.
+numba keys its on-disk cache by the file that holds a function and misses edits in the files that one imports. So each
+module's folder is named after a digest of its source and of all kernel modules it builds on: an edit compiles anew what
+depends on it, and nothing else.
 """
 
 import hashlib
 import os
+import re
 import stat
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parent
+_IMPORT = re.compile(r"^from gnnfast\.kernels\.([\w.]+) import", re.MULTILINE)
 
 
 def kernel_cache_dir() -> Path | None:
     """The first writable folder of: the user's cache, the temporary folder. None if neither can be written to."""
-    name = f"kernels-{_source_digest()}"
     for base in (_user_cache_dir, _temporary_dir):
         try:
-            folder = base() / name
+            folder = base() / "kernels"
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 return folder
@@ -45,10 +50,21 @@ def _temporary_dir() -> Path:
     return folder
 
 
-def _source_digest() -> str:
+@cache
+def source_digest(path: Path) -> str:
+    """A digest of a kernel module's source, of the kernel modules it imports, and of theirs."""
     digest = hashlib.sha256(sys.version.encode())
-    root = Path(__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode())
-        digest.update(path.read_bytes())
+    for source in sorted(_with_imports(path, {})):
+        digest.update(source.name.encode())
+        digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _with_imports(path: Path, found: dict[Path, None]) -> dict[Path, None]:
+    if path not in found:
+        found[path] = None
+        for module in _IMPORT.findall(path.read_text()):
+            imported = _ROOT.joinpath(*module.split(".")).with_suffix(".py")
+            if imported.is_file():
+                _with_imports(imported, found)
+    return found

@@ -87,18 +87,23 @@ print(numba.config.CACHE_DIR)
     assert run(code, tmp_path, NUMBA_CACHE_DIR="") == ""
 
 
-def test_any_edit_of_any_kernel_changes_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    root = Path(cache.__file__).parent
+def test_an_edit_compiles_anew_what_builds_on_it_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     copy = tmp_path / "kernels"
-    shutil.copytree(root, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    unedited = cache.kernel_cache_dir()
-    monkeypatch.setattr(cache, "__file__", str(copy / "cache.py"))
-    assert cache.kernel_cache_dir() == unedited
-    for path in sorted(copy.rglob("*.py")):
-        source = path.read_text()
-        path.write_text(source + "\n# edited\n")
-        assert cache.kernel_cache_dir() != unedited
-        path.write_text(source)
-    (copy / "cpu" / "new.py").touch()
-    assert cache.kernel_cache_dir() != unedited
+    shutil.copytree(Path(cache.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(cache, "_ROOT", copy)
+
+    def digests() -> dict[str, str]:
+        cache.source_digest.cache_clear()
+        return {path.stem: cache.source_digest(path) for path in (copy / "cpu").glob("*.py")}
+
+    before = digests()
+    assert len(set(before.values())) == len(before)
+    with (copy / "cpu" / "random.py").open("a") as file:
+        file.write("# edited\n")
+    changed = {name for name, digest in digests().items() if digest != before[name]}
+    assert {"random", "neighbor", "relabel"} <= changed
+    assert not changed & {"compile", "gather", "segment", "csc"}
+    with (copy / "cpu" / "compile.py").open("a") as file:
+        file.write("# edited\n")
+    after = digests()
+    assert all(after[name] != before[name] for name in ("random", "neighbor", "gather", "segment", "csc"))

@@ -1,6 +1,7 @@
 """How a kernel is compiled: without the interpreter lock, kept on disk, and with memory prefetch at hand."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -9,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from gnnfast.kernels.cache import kernel_cache_dir
+from gnnfast.kernels.cache import kernel_cache_dir, source_digest
 
 _CACHE_DIR = kernel_cache_dir()
 
@@ -29,7 +30,7 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
         return numba.njit(**options)(function)
     # numba reads its cache folder while it decorates: ours must not become that of the user's own functions.
     before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(_CACHE_DIR)
+    numba.config.CACHE_DIR = str(_CACHE_DIR / source_digest(Path(function.__code__.co_filename).resolve()))
     try:
         return numba.njit(cache=True, **options)(function)
     finally:
