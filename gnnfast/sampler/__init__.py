@@ -4,4 +4,10 @@ from gnnfast.sampler.base import EpochSampler as EpochSampler
 from gnnfast.sampler.base import LinkSampler as LinkSampler
 from gnnfast.sampler.base import Sampler as Sampler
 from gnnfast.sampler.law import Law as Law
+from gnnfast.sampler.node.labor import LaborSampler as LaborSampler
 from gnnfast.sampler.node.neighbor import NeighborSampler as NeighborSampler
+from gnnfast.sampler.subgraph.random_node import RandomNodeSampler as RandomNodeSampler
+from gnnfast.sampler.subgraph.saint_edge import SaintEdgeSampler as SaintEdgeSampler
+from gnnfast.sampler.subgraph.saint_node import SaintNodeSampler as SaintNodeSampler
+from gnnfast.sampler.subgraph.saint_walk import SaintMultiWalkSampler as SaintMultiWalkSampler
+from gnnfast.sampler.subgraph.saint_walk import SaintWalkSampler as SaintWalkSampler

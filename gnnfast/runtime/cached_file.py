@@ -1,0 +1,87 @@
+"""Results kept on disk between runs, under a name that says all they were computed from."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+Input = np.ndarray | str | int | float | bool | None
+
+
+def cached_arrays(
+    name: str,
+    inputs: Mapping[str, Input],
+    compute: Callable[[], dict[str, np.ndarray]],
+    folder: str | Path | None = None,
+) -> dict[str, np.ndarray]:
+    """What `compute` returns, read from disk where it was computed from equal inputs before.
+
+    The file is named by a digest of the inputs, arrays with all their content, so that it never answers for others. A
+    file that cannot be read is computed anew; where nothing can be written, nothing is kept.
+
+    Args:
+        name: Of the result: the beginning of the file's name.
+        inputs: All that the result depends on, a version of the code that makes it included.
+        compute: Makes the result: arrays of numbers, by name.
+        folder: Where files are kept; None means `gnnfast` in the user's cache folder.
+    """
+    digest = _digest(inputs)
+    path = None
+    with contextlib.suppress(OSError, RuntimeError):
+        path = (_user_cache_dir() if folder is None else Path(folder)) / f"{name}-{digest}.npz"
+    if path is None:
+        return compute()
+    kept = _read(path)
+    if kept is None:
+        kept = compute()
+        _write(path, kept)
+    return kept
+
+
+def _read(path: Path) -> dict[str, np.ndarray] | None:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error):
+        # Absent, cut short or damaged: zip files carry a checksum of each array.
+        return None
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes beside the file and moves over it: other processes see the whole file or none."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+
+def _digest(inputs: Mapping[str, Input]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(inputs.items()):
+        if isinstance(value, np.ndarray):
+            digest.update(f"{name!r}: {value.dtype.str}{value.shape};".encode())
+            digest.update(np.ascontiguousarray(value).view(np.uint8).data)
+        else:
+            digest.update(f"{name!r}: {type(value).__name__} {value!r};".encode())
+    return digest.hexdigest()
+
+
+def _user_cache_dir() -> Path:
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    if not base.is_absolute():
+        raise FileNotFoundError(f"{base} depends on the working folder: the user has no home")
+    return base / "gnnfast"
