@@ -17,9 +17,9 @@ class Law:
             in-edges of `edge_weight * inclusion_weight * x` has the sum of `edge_weight * x` over all in-edges as its
             mean. "mean": the same of the average of x, weighted by `inclusion_weight`.
         bias: Why the others do not, in one sentence.
-        edge_inclusion: Takes seeds, int64 `(num_seeds,)`; gives the probability that an in-edge stands in the last
-            block, float64, for all in-edges of the distinct seeds, seed by seed in their order, each seed's in the
-            order of its column. None where there is no closed form.
+        edge_inclusion: Takes distinct seeds, int64 `(num_seeds,)`; gives the probability that an in-edge stands in the
+            last block, float64, for all in-edges of the seeds, seed by seed, each seed's in the order of its column.
+            None where there is no closed form.
         node_inclusion: Gives the probability that a node is an output of a mini-batch, float64 `(num_nodes,)`, for
             samplers that choose their own nodes. None where there is no closed form.
         exact: Whether outputs at the seeds equal those of the full graph.
