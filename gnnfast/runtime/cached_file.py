@@ -48,7 +48,8 @@ def cached_arrays(
 
 def _read(path: Path) -> dict[str, np.ndarray] | None:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # Opened here: of a file cut short, numpy forgets to close what it opened.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error):
         # Absent, cut short or damaged: zip files carry a checksum of each array.
