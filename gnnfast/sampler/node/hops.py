@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gnnfast.graph import Block, CSCGraph, MiniBatch
 from gnnfast.kernels.cpu.gather import gather_values
+from gnnfast.kernels.cpu.neighbor import count_neighbors, sample_neighbors
 from gnnfast.runtime.buffers import BufferPool
 from gnnfast.sampler.node_map import NodeMap, NodeMapPool
 
@@ -90,6 +91,30 @@ class HopAssembler:
             inclusion_weight=inclusion_weight,
         )
 
+    def in_edges(self, source_map: NodeMap, frontier: np.ndarray) -> InEdges:
+        """All in-edges of some nodes.
+
+        Args:
+            source_map: Forgets what it holds; numbers their sources.
+            frontier: Global ids, int64, `(num_dst,)`.
+        """
+        graph_indptr = self.graph.indptr.numpy()
+        indptr = self.empty(frontier.size + 1, torch.int64)
+        count_neighbors(graph_indptr, frontier, -1, False, indptr.numpy())
+        edges = self.empty(int(indptr[-1]), torch.int64)
+        sample_neighbors(graph_indptr, frontier, np.uint64(0), -1, False, indptr.numpy(), edges.numpy())
+        sources = self.empty(edges.numel(), torch.int32)
+        source_map.start(frontier[:0])
+        source_map.add(self.graph.indices.numpy(), edges.numpy(), sources.numpy())
+        return InEdges(indptr, edges, sources, source_map.count)
+
+    def distinct(self, seed_nodes: Tensor) -> np.ndarray:
+        """The distinct seeds in the order of their first appearance."""
+        check_seeds(seed_nodes, self.graph.num_nodes)
+        with self._node_maps.lend() as node_map:
+            node_map.start(seed_nodes.numpy())
+            return node_map.nodes().copy()
+
     def take(self, values: Tensor, positions: Tensor) -> Tensor:
         """`values[positions]`."""
         out = self.empty(positions.numel(), values.dtype)
@@ -99,6 +124,31 @@ class HopAssembler:
     def empty(self, size: int, dtype: torch.dtype) -> Tensor:
         """Uninitialized memory of the pool."""
         return self._buffers.empty((size,), dtype)
+
+
+@dataclass
+class InEdges:
+    """All in-edges of a frontier, destination by destination, with their sources numbered.
+
+    Args:
+        indptr: int64, `(num_dst + 1,)`.
+        edges: Positions in the graph's `indices`, int64, `(num_edges,)`.
+        sources: int32, `(num_edges,)`, below `num_sources`.
+        num_sources: Number of distinct sources.
+    """
+
+    indptr: Tensor
+    edges: Tensor
+    sources: Tensor
+    num_sources: int
+
+    @property
+    def num_dst(self) -> int:
+        return self.indptr.numel() - 1
+
+    @property
+    def num_edges(self) -> int:
+        return self.edges.numel()
 
 
 @dataclass
@@ -129,8 +179,16 @@ class Hop:
         )
 
 
-def is_fanout(value: object) -> bool:
-    """Whether it is a positive whole number, or -1 for all."""
+def check_fanouts(fanouts: Sequence[int]) -> list[int]:
+    """The fanouts as a list; refuses others than positive whole numbers and -1."""
+    if not isinstance(fanouts, Sequence) or not fanouts or not all(_is_fanout(fanout) for fanout in fanouts):
+        raise ValueError(
+            f"fanouts must be positive, or -1 for all in-neighbors, whole numbers, one per layer; got {fanouts}"
+        )
+    return list(fanouts)
+
+
+def _is_fanout(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and (value > 0 or value == -1)
 
 

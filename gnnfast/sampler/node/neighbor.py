@@ -12,7 +12,8 @@ from torch import Tensor
 from gnnfast.graph import CSCGraph, MiniBatch
 from gnnfast.kernels.cpu import neighbor as kernels
 from gnnfast.kernels.reference.random import derive_seed
-from gnnfast.sampler.node.hops import Hop, HopAssembler, is_fanout
+from gnnfast.sampler.law import Law
+from gnnfast.sampler.node.hops import Hop, HopAssembler, check_fanouts
 from gnnfast.sampler.node_map import NodeMap
 
 
@@ -47,15 +48,10 @@ class NeighborSampler:
         expand: Literal["layer", "once"] = "layer",
         edge_ids: bool = False,
     ):
-        if not isinstance(fanouts, Sequence) or not fanouts or not all(is_fanout(fanout) for fanout in fanouts):
-            raise ValueError(
-                f"fanouts must be positive, or -1 for all in-neighbors, whole numbers, one per layer; got {fanouts}"
-            )
-        fanouts = list(fanouts)
         if expand not in ("layer", "once"):
             raise ValueError(f"expand must be 'layer' or 'once', got {expand!r}")
         self.graph = graph
-        self.fanouts = fanouts
+        self.fanouts = check_fanouts(fanouts)
         self.replace = replace
         self.expand = expand
         self.edge_ids = edge_ids
@@ -64,6 +60,27 @@ class NeighborSampler:
     @property
     def num_layers(self) -> int:
         return len(self.fanouts)
+
+    @property
+    def law(self) -> Law:
+        return Law(
+            unbiased=("sum", "mean"),
+            edge_inclusion=self._edge_inclusion,
+            distinct=not self.replace,
+            # Unequal fanouts: what a node draws then depends on the hop at which its batch reaches it.
+            rank_invariant=self.expand == "layer" or len(set(self.fanouts)) == 1,
+        )
+
+    def _edge_inclusion(self, seed_nodes: Tensor) -> Tensor:
+        degree = self.graph.in_degree[seed_nodes].double()
+        fanout = self.fanouts[0]
+        if fanout < 0:
+            probability = torch.ones_like(degree)
+        elif self.replace:
+            probability = 1 - (1 - 1 / degree) ** fanout
+        else:
+            probability = (fanout / degree).clamp(max=1)
+        return probability.repeat_interleave(degree.long())
 
     def sample(self, seed_nodes: Tensor, seed: int) -> MiniBatch:
         """Samples the message flow that ends at the seed nodes.
