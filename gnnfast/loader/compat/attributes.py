@@ -1,0 +1,172 @@
+"""Cutting a PyG `Data` down to the nodes and edges of a batch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnnfast.graph import CSCGraph
+from gnnfast.kernels.cpu.gather import gather_rows, gather_values
+from gnnfast.runtime.buffers import BufferPool
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+_EDGES = ("edge_index", "adj_t", "adj")
+_WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+Take = Callable[[Tensor], Any]
+
+
+def homogeneous(data: Any, loader: str) -> Any:
+    """`data`, if it is a PyG `Data`.
+
+    Raises:
+        TypeError: If it is heterogeneous, or nothing of PyG.
+    """
+    if hasattr(data, "edge_types"):
+        raise TypeError(
+            f"gnnfast.loader.{loader} takes one type of nodes and edges: pass data.to_homogeneous(), or use "
+            f"torch_geometric.loader.{loader}"
+        )
+    if not hasattr(data, "_store"):
+        raise TypeError(f"gnnfast.loader.{loader} takes a torch_geometric.data.Data, got {type(data).__name__}")
+    return data
+
+
+def graph_of(data: Any) -> CSCGraph:
+    """The edges of a PyG `Data` without their weights.
+
+    `edge_ids` are columns of `edge_index`; for `adj_t`, which PyG prefers where there are both, positions in it.
+
+    Raises:
+        ValueError: If it holds no edges.
+    """
+    if data._store.get("adj_t") is not None:
+        graph = CSCGraph.from_sparse_tensor(data.adj_t)
+        return CSCGraph(graph.indptr, graph.indices, validate=False)
+    if data._store.get("edge_index") is None:
+        raise ValueError("the PyG data holds neither edge_index nor adj_t")
+    return CSCGraph.from_edge_index(data.edge_index.as_subclass(Tensor), data.num_nodes, keep_edge_ids=True)
+
+
+class Attributes:
+    """What a PyG `Data` holds by node and by edge, ready to be cut down; safe to use from several threads.
+
+    Args:
+        data: Followed as it changes: `refresh` looks at it anew.
+    """
+
+    def __init__(self, data: Data):
+        self.data: Any = data
+        self._buffers = BufferPool()
+        self._takes: dict[str, tuple[Any, Take]] = {}
+        self._by_node: list[tuple[str, Take]] = []
+        self._by_edge: list[tuple[str, Take]] = []
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Takes over what was added to the data, changed or deleted since."""
+        store = self.data._store
+        items = [(key, value) for key, value in store.items() if key not in _EDGES and key != "num_nodes"]
+        self._by_node = [(key, self._take(key, value)) for key, value in items if store.is_node_attr(key)]
+        self._by_edge = [(key, self._take(key, value)) for key, value in items if store.is_edge_attr(key)]
+        self._has_num_nodes = "num_nodes" in store
+        self._has_edge_index = "edge_index" in store
+        self._has_adj_t = "adj_t" in store
+
+    def cut(self, node_ids: Tensor, edge_index: Tensor, edge_ids: Tensor | None) -> Any:
+        """The data of some nodes and edges, with `edge_index` in local ids; everything else as it is.
+
+        Args:
+            node_ids: Global ids, int64, `(num_nodes,)`.
+            edge_index: int64, `(2, num_edges)`.
+            edge_ids: What `graph_of` calls the edges, int64, `(num_edges,)`; without them there is nothing by edge.
+        """
+        batch = copy.copy(self.data)
+        # Past the storage's own setters: they cost more than the rest of the batch together.
+        store = batch._store._mapping
+        for key, take in self._by_node:
+            store[key] = take(node_ids)
+        for key, take in self._by_edge:
+            if edge_ids is None:
+                del store[key]
+            else:
+                store[key] = take(edge_ids)
+        if self._has_num_nodes:
+            store["num_nodes"] = node_ids.numel()
+        if self._has_edge_index:
+            store["edge_index"] = edge_index
+        if self._has_adj_t:
+            store["adj_t"] = _cut_adj_t(self.data.adj_t, node_ids.numel(), edge_index, edge_ids)
+        return batch
+
+    def _take(self, key: str, value: Any) -> Take:
+        known = self._takes.get(key)
+        if known is None or known[0] is not value:
+            known = value, taker(value, self.data.__cat_dim__(key, value), self._buffers)
+            self._takes[key] = known
+        return known[1]
+
+
+def taker(value: Any, dim: int, buffers: BufferPool) -> Take:
+    """What copies the rows of some ids: our kernels where memory is plain, else the owner's own selection."""
+    if isinstance(value, np.ndarray):
+        return lambda ids: torch.from_numpy(np.take(value, ids.numpy(), axis=dim))
+    if not isinstance(value, Tensor):
+        if isinstance(value, list | tuple):
+            return lambda ids: [value[i] for i in ids.tolist()]
+        return lambda ids: value[ids]
+    is_plain = type(value) is Tensor and value.layout == torch.strided and value.device.type == "cpu"
+    if not is_plain or dim not in (0, -value.dim()) or not value.is_contiguous() or value.requires_grad:
+        return lambda ids: value.index_select(dim, ids.to(value.device))
+    if value.dim() == 1 and value.itemsize in _WORDS:
+        word = _WORDS[value.itemsize]
+        values = value.view(word).numpy()
+
+        def take_values(ids: Tensor) -> Tensor:
+            out = buffers.empty(ids.shape, word)
+            gather_values(values, ids.numpy(), out.numpy())
+            return out.view(value.dtype)
+
+        return take_values
+    shape, word = value.shape[1:], _row_word(value)
+    if value.numel() == 0:
+        return lambda ids: value.index_select(0, ids)
+    rows = value.view(value.shape[0], -1).view(torch.int8).view(word).numpy()
+
+    def take_rows(ids: Tensor) -> Tensor:
+        out = buffers.empty((ids.numel(), rows.shape[1]), word)
+        gather_rows(rows, ids.numpy(), out.numpy())
+        return out.view(value.dtype).view(-1, *shape)
+
+    return take_rows
+
+
+def _row_word(value: Tensor) -> torch.dtype:
+    """The widest of 4, 2 and 1 bytes that rows, and where they begin, are multiples of."""
+    bytes_per_row = prod(value.shape[1:]) * value.itemsize
+    first = value.storage_offset() * value.itemsize
+    return _WORDS[next(size for size in (4, 2, 1) if bytes_per_row % size == 0 and first % size == 0)]
+
+
+def _cut_adj_t(adj_t: Any, num_nodes: int, edge_index: Tensor, edge_ids: Tensor | None) -> Any:
+    from torch_sparse import SparseTensor
+
+    value = adj_t.storage.value()
+    if value is not None:
+        value = None if edge_ids is None else value.index_select(0, edge_ids)
+    return SparseTensor(
+        row=edge_index[1],
+        col=edge_index[0],
+        value=value,
+        sparse_sizes=(num_nodes, num_nodes),
+        is_sorted=False,
+        trust_data=True,
+    )
