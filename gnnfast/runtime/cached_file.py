@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+_DIGEST = "digest"  # the array that says what a file answers for, should it have been renamed
+
 Input = np.ndarray | str | int | float | bool | None
 
 
@@ -39,21 +41,22 @@ def cached_arrays(
         path = (_user_cache_dir() if folder is None else Path(folder)) / f"{name}-{digest}.npz"
     if path is None:
         return compute()
-    kept = _read(path)
+    kept = _read(path, digest)
     if kept is None:
         kept = compute()
-        _write(path, kept)
+        _write(path, {**kept, _DIGEST: np.array(digest)})
     return kept
 
 
-def _read(path: Path) -> dict[str, np.ndarray] | None:
+def _read(path: Path, digest: str) -> dict[str, np.ndarray] | None:
     try:
-        # Opened here: of a file cut short, numpy forgets to close what it opened.
+        # Opened here: numpy leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+            arrays = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error):
         # Absent, cut short or damaged: zip files carry a checksum of each array.
         return None
+    return arrays if str(arrays.pop(_DIGEST, None)) == digest else None
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:

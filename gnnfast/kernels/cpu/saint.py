@@ -167,7 +167,8 @@ def _both_taken(p_u, p_v, p_both, taken_u, taken_v, missed_product, num_draws):
     if missed_product == 0.0:
         return taken_u * taken_v
     excess = (p_both - p_u * p_v) / ((1.0 - p_u) * (1.0 - p_v))
-    return taken_u * taken_v + missed_product * np.expm1(num_draws * np.log1p(excess))
+    # At least -1, where every draw takes one of the two, but for rounding.
+    return taken_u * taken_v + missed_product * np.expm1(num_draws * np.log1p(max(excess, -1.0)))
 
 
 @kernel
