@@ -6,8 +6,11 @@ from gnnfast.sampler.base import Sampler as Sampler
 from gnnfast.sampler.law import Law as Law
 from gnnfast.sampler.node.labor import LaborSampler as LaborSampler
 from gnnfast.sampler.node.neighbor import NeighborSampler as NeighborSampler
+from gnnfast.sampler.node.random_walk import RandomWalkSampler as RandomWalkSampler
 from gnnfast.sampler.node.weighted import WeightedNeighborSampler as WeightedNeighborSampler
+from gnnfast.sampler.subgraph.cluster import ClusterSampler as ClusterSampler
 from gnnfast.sampler.subgraph.ego import EgoSampler as EgoSampler
+from gnnfast.sampler.subgraph.gas import GASSampler as GASSampler
 from gnnfast.sampler.subgraph.random_node import RandomNodeSampler as RandomNodeSampler
 from gnnfast.sampler.subgraph.saint_edge import SaintEdgeSampler as SaintEdgeSampler
 from gnnfast.sampler.subgraph.saint_node import SaintNodeSampler as SaintNodeSampler
