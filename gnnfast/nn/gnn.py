@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -143,7 +144,13 @@ class GNN(BasicGNN):
             if isinstance(residual, torch.nn.Linear):
                 residual.reset_parameters()
 
-    def forward(self, x: Tensor, graph: Any, edge_weight: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        graph: Any,
+        edge_weight: Tensor | None = None,
+        history: Callable[[int, Block, Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Runs all layers.
 
         Args:
@@ -152,22 +159,35 @@ class GNN(BasicGNN):
                 destinations, a whole graph or a subgraph, for all layers; or PyG's `edge_index`, int64
                 `(2, num_edges)`, or `SparseTensor`.
             edge_weight: `(num_edges,)`, with `edge_index` only: blocks bring theirs. Used by GCN.
+            history: Brings the rows that a layer does not compute and the next one reads: called with the layer's
+                number, the next layer's block and the rows computed, before dropout; gives rows of all sources of that
+                block. One block of any shape may then serve all layers. See `gnnfast.training.History`.
 
         Returns:
             `(num_dst of the last block, out_channels)`.
 
         Raises:
-            ValueError: If there are more or fewer blocks than layers, or edge weights beside blocks.
+            ValueError: If there are more or fewer blocks than layers, edge weights beside blocks, or without a history
+                a block that reads rows which the one before does not compute.
         """
-        graphs = self._by_layer(graph)
+        graphs = self._by_layer(graph, history is not None)
         num_out = graphs[-1].num_dst if isinstance(graphs[-1], Block) else x.shape[0]
         outputs = []
         for i, layer_graph in enumerate(graphs):
-            x = self.layer(i, x, layer_graph, edge_weight)
+            is_last = i == self.num_layers - 1
+            complete = None if history is None or is_last else partial(history, i, graphs[i + 1])
+            x = self.layer(i, x, layer_graph, edge_weight, complete)
             outputs.append(x[:num_out] if self.jk_mode is not None else x)
         return self.readout(outputs)
 
-    def layer(self, i: int, x: Tensor, graph: Any, edge_weight: Tensor | None = None) -> Tensor:
+    def layer(
+        self,
+        i: int,
+        x: Tensor,
+        graph: Any,
+        edge_weight: Tensor | None = None,
+        complete: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Runs layer i: convolution, residual, normalization, activation, dropout; the last three unless it gives the
         model's output.
 
@@ -178,9 +198,10 @@ class GNN(BasicGNN):
             x: Rows of the block's sources, `(num_src, channels)`.
             graph: A block, or what PyG takes.
             edge_weight: As in `forward`.
+            complete: Adds rows to the block's destinations, before dropout.
 
         Returns:
-            Rows of the block's destinations, `(num_dst, channels)`.
+            Rows of the block's destinations, `(num_dst, channels)`, and those added.
         """
         if isinstance(graph, Block):
             refuse_on_block("GNN", edge_weight=edge_weight)
@@ -199,6 +220,8 @@ class GNN(BasicGNN):
         out = self.norms[i](out)
         if self.act is not None and not self.act_first:
             out = self.act(out)
+        if complete is not None:
+            out = complete(out)
         out = self.dropout(out)
         return out
 
@@ -234,17 +257,28 @@ class GNN(BasicGNN):
         out = self.layer(layer, x, edge_index)[:batch_size]
         return self.readout([out]) if layer == self.num_layers - 1 else out
 
-    def _by_layer(self, graph: Any) -> Sequence[Any]:
+    def _by_layer(self, graph: Any, has_history: bool) -> list[Any]:
+        """What each layer runs on. Rows that a layer reads must have been computed, or come from a history."""
         if not isinstance(graph, (list, tuple)):
-            return [graph] * self.num_layers
-        if len(graph) == 1 and graph[0].num_src == graph[0].num_dst:
-            return [graph[0]] * self.num_layers
-        if len(graph) != self.num_layers:
+            graphs = [graph] * self.num_layers
+        elif len(graph) == 1 and (has_history or graph[0].num_src == graph[0].num_dst):
+            graphs = [graph[0]] * self.num_layers
+        elif len(graph) == self.num_layers:
+            graphs = list(graph)
+        else:
             raise ValueError(
                 f"the model has {self.num_layers} layers but the mini-batch has {len(graph)} blocks: "
                 "sampler.fanouts needs one entry per layer"
             )
-        return graph
+        for i, (block, after) in enumerate(pairwise(graphs), 1):
+            if not isinstance(block, Block) or block.num_dst == after.num_src:
+                continue
+            if block.num_dst > after.num_src or not has_history:
+                raise ValueError(
+                    f"layer {i} computes {block.num_dst} rows and the next one reads {after.num_src}: blocks must fit "
+                    "together, or a history bring the rows that are not computed (gnnfast.training.History)"
+                )
+        return graphs
 
 
 def _row_wise(norm: str, norm_kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The training loop, exact inference, metrics and what a run leaves behind."""
 
 from gnnfast.training.evaluation import Evaluator as Evaluator
+from gnnfast.training.history import History as History
 from gnnfast.training.inference import LayerwiseInference as LayerwiseInference
 from gnnfast.training.loop import Progress as Progress
 from gnnfast.training.loop import train as train

@@ -89,6 +89,15 @@ class LayerwiseInference:
         with evaluation_mode(model):
             return self._layer_outputs(model, model.num_layers - 1, keeps_all=False)[0]
 
+    @torch.no_grad()
+    def hidden_layers(self, model: GNN) -> Iterator[Tensor]:
+        """The output of each layer but the last, first layer first, `(num_nodes, hidden_channels)`."""
+        rows: Tensor | None = None
+        with evaluation_mode(model):
+            for layer in range(model.num_layers - 1):
+                rows = self._layer(model, layer, rows)
+                yield rows[torch.searchsorted(self.needed[layer + 1], self.nodes)]
+
     def _layer_outputs(self, model: GNN, num_layers: int, keeps_all: bool) -> list[Tensor]:
         """Rows of `nodes` in the output of the last of the first layers, or of each of them."""
         rows: Tensor | None = None

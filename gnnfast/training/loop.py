@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
@@ -22,6 +23,7 @@ from gnnfast.runtime.versions import versions
 from gnnfast.sampler import Sampler
 from gnnfast.training.checkpoint import Best, Checkpoint
 from gnnfast.training.evaluation import Evaluator, evaluation_interval
+from gnnfast.training.history import history_for
 from gnnfast.training.metrics import default_metric, summed_loss
 from gnnfast.training.result import TrainingResult
 from gnnfast.training.run_folder import RunFolder
@@ -75,12 +77,12 @@ def train(
     wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
     loader.device = fabric.device
     evaluator = _evaluator(model, loader, settings, fabric.device)
-    forward = _summed_loss
     clock = StageClock(before=dict(loader.stage_seconds))
     best = Best(model)
     history: list[dict[str, float | None]] = []
     interval = 1
     started_at = perf_counter()
+    forward = partial(_summed_loss, history_for(loader, model, fabric.device))
 
     for epoch in range(settings.epochs):
         loader.set_epoch(epoch)
@@ -217,12 +219,12 @@ def _train_epoch(
     return mean_loss, work
 
 
-def _summed_loss(model: Any, batch: MiniBatch) -> Tensor:
-    """The loss of a mini-batch, summed over its seeds."""
+def _summed_loss(arguments: dict[str, Any], model: Any, batch: MiniBatch) -> Tensor:
+    """The loss of a mini-batch, summed over its seeds; the model is called with these arguments beside the blocks."""
     assert batch.x is not None
     assert batch.y is not None
     dtype = next(model.parameters()).dtype
-    return summed_loss(batch.at_seeds(model(batch.x.to(dtype), batch.blocks)), batch.y, batch.seed_weight)
+    return summed_loss(batch.at_seeds(model(batch.x.to(dtype), batch.blocks, **arguments)), batch.y, batch.seed_weight)
 
 
 def _grouped(loader: DataLoader, size: int) -> Iterator[tuple[MiniBatch, int, bool]]:
