@@ -16,6 +16,8 @@ def test_the_keys_of_a_config_are_its_functions_arguments(path: Path):
     module, _, name = config.pop("_target_").rpartition(".")
     assert module == "gnnfast.datasets"
     parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+    nested = [choice for entry in config.pop("defaults", []) for choice in entry]
+    config = {choice.partition("@")[2]: None for choice in nested} | config
     assert list(config) == list(parameters), "a config shows every argument, in the order of the function"
 
 
@@ -24,6 +26,7 @@ def test_defaults_of_a_config_are_those_of_its_function_unless_the_data_set_diff
     config = yaml.safe_load(path.read_text())
     name = config.pop("_target_").rpartition(".")[2]
     parameters = inspect.signature(getattr(importlib.import_module("gnnfast.datasets"), name)).parameters
+    config.pop("defaults", None)
     for key, value in config.items():
         default = parameters[key].default
         if default is not inspect.Parameter.empty and value != "???":
