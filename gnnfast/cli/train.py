@@ -11,7 +11,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from gnnfast.cli.hydra_app import build, explain, run_hydra
 
@@ -21,8 +21,9 @@ log = logging.getLogger("gnnfast")
 def main(arguments: list[str]) -> None:
     """Runs the command; in a sweep, a job that fails leaves the others running."""
     started: list[Path] = []
+    datasets = LastDataset()
     try:
-        run_hydra("train", lambda config: _job(config, started), arguments)
+        run_hydra("train", lambda config: _job(config, started, datasets), arguments)
     finally:
         if len(started) > 1:
             from gnnfast.cli.sweep_table import show_sweep
@@ -30,7 +31,25 @@ def main(arguments: list[str]) -> None:
             show_sweep(started)
 
 
-def _job(config: DictConfig, started: list[Path]) -> float | None:
+class LastDataset:
+    """Keeps one data set: the jobs of a sweep that differ elsewhere read it once."""
+
+    def __init__(self) -> None:
+        self._config: Any = None
+        self._dataset: Any = None
+
+    def build(self, config: DictConfig) -> Any:
+        """The data set of a config."""
+        plain = OmegaConf.to_container(config, resolve=True)
+        if self._dataset is None or plain != self._config:
+            # The old one goes before the new one comes: both may not fit.
+            self._dataset = None
+            self._dataset = build(config)
+            self._config = plain
+        return self._dataset
+
+
+def _job(config: DictConfig, started: list[Path], datasets: LastDataset) -> float | None:
     """Trains; the validation metric is what a sweeper may look for the best of."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     if folder in started:
@@ -38,7 +57,7 @@ def _job(config: DictConfig, started: list[Path]) -> float | None:
     started.append(folder)
     _clear(folder)
     try:
-        return train_from(config, folder)
+        return train_from(config, folder, datasets)
     except KeyboardInterrupt:
         _write_status(folder, "interrupted", "stopped from the keyboard")
         raise
@@ -58,7 +77,7 @@ def _write_status(folder: Path, status: str, error: str) -> None:
     (folder / "result.json").write_text(json.dumps({"status": status, "error": error}, indent=2) + "\n")
 
 
-def train_from(config: DictConfig, folder: Path) -> float | None:
+def train_from(config: DictConfig, folder: Path, datasets: LastDataset) -> float | None:
     """Builds what the config names, trains, and says what came of it."""
     import torch
 
@@ -72,7 +91,7 @@ def train_from(config: DictConfig, folder: Path) -> float | None:
     settings.resolved_accelerator()
     if config.keep_freed_memory:
         keep_freed_memory()
-    dataset = build(config.dataset)
+    dataset = datasets.build(config.dataset)
     log.info(f"{dataset!r}")
     torch.manual_seed(config.seed)
     sampler = build_sampler(config.sampler, dataset)
