@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "one training run; -m sweeps over comma-separated values",
     "evaluate": "exact metrics of a run's model",
     "predict": "a run's predictions, or embeddings, as a file",
+    "verify": "whether a sampler keeps its law; sampler='glob(*)' for all",
 }
 
 HELP = f"""gnnfast {__version__}: trains graph neural networks by mini-batch sampling
@@ -30,6 +31,7 @@ examples:
   gnnfast train sampler._target_=my_module.MySampler   a sampler of yours, from this folder
   gnnfast evaluate run=RUN
   gnnfast predict run=RUN output=predictions.parquet
+  gnnfast verify sampler=labor
 
 options:
   COMMAND --help      the command's groups and settings

@@ -1,0 +1,400 @@
+"""The law of a sampler against what it draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnnfast.graph import Block, Dataset, MiniBatch
+from gnnfast.kernels.reference.random import derive_seed
+from gnnfast.nn import GNN
+from gnnfast.verify.batches import column_positions
+from gnnfast.verify.graphs import HUB_DEGREES
+from gnnfast.verify.report import Row, Verdict
+from gnnfast.verify.statistics import FALSE_ALARM, Deviations, binomial_p_values, chi_square_p_value
+from gnnfast.verify.subject import Skip, Subject
+
+_NUM_FEATURES = 3
+_FEWEST = 100  # draws of a destination from which a mean of its own is judged
+_NUM_BINS = 16
+_HUB_EDGES = 4000  # drawn edges of a hub from which their positions are judged
+
+
+def statistic_row(check: str, outcomes: list[tuple[str, float, float]], larger_is_better: bool, what: str) -> Row:
+    """The row of the worst outcome.
+
+    Args:
+        check: Its name.
+        outcomes: For each graph its name, what was measured and the threshold.
+        larger_is_better: Whether what is measured must not fall below the threshold; else it must not exceed it.
+        what: What was measured, in a word.
+    """
+    sign = -1 if larger_is_better else 1
+    graph, measured, threshold = max(outcomes, key=lambda outcome: sign * (outcome[1] - outcome[2]))
+    is_right = measured >= threshold if larger_is_better else measured <= threshold
+    relation = ">=" if larger_is_better else "<="
+    verdict: Verdict = "passed" if is_right else "failed"
+    return Row(check, verdict, f"{what} {measured:.2g}", f"{relation} {threshold:.2g}", graph)
+
+
+class Collector(Protocol):
+    """Takes from each mini-batch what a statistic needs."""
+
+    def add(self, batch: MiniBatch) -> None: ...
+
+
+class Inclusion:
+    """How often each in-edge of the seeds stands in the last block, against its probability.
+
+    Parallel edges are counted together.
+    """
+
+    def __init__(self, subject: Subject):
+        graph, law = subject.dataset.graph, subject.law
+        assert law.edge_inclusion is not None
+        seeds = subject.distinct_seeds
+        positions, columns = column_positions(graph, seeds)
+        probability = law.edge_inclusion(subject.seeds)
+        if probability.shape != positions.shape:
+            raise ValueError(
+                f"law.edge_inclusion must give one probability for each of the {positions.numel()} in-edges of the "
+                f"distinct seeds, got {tuple(probability.shape)}"
+            )
+        self.num_nodes = graph.num_nodes
+        self.distinct = law.distinct
+        keys = seeds.numpy()[columns] * graph.num_nodes + graph.indices[positions].long().numpy()
+        self.keys, group, size = np.unique(keys, return_inverse=True, return_counts=True)
+        self.size = size
+        self.probability = np.bincount(group, weights=probability.double().numpy(), minlength=self.keys.size)
+        # What is drawn with replacement may stand there once, twice or as a parallel edge: none can be told apart.
+        self.judged = (size == 1) | self.distinct
+        in_column = np.arange(columns.size) - np.searchsorted(columns, columns)
+        degree = np.bincount(columns, minlength=seeds.numel())[columns]
+        place = 2 * (in_column + 0.5) / np.maximum(degree, 1) - 1
+        self.place = np.bincount(group, weights=place, minlength=self.keys.size) / size
+        self.counts = np.zeros(self.keys.size)
+        self.parallel = Deviations(self.keys.size)
+        self.whole = Deviations(2)
+        self.num_draws = 0
+
+    def add(self, batch: MiniBatch) -> None:
+        block, ids = batch.blocks[-1], batch.node_ids.numpy()
+        dst = ids[block.dst_index.numpy()]
+        keys = dst * self.num_nodes + ids[block.indices.long().numpy()]
+        found = np.minimum(np.searchsorted(self.keys, keys), self.keys.size - 1)
+        # Blocks for all layers also have columns of other nodes.
+        counts = np.bincount(found[self.keys[found] == keys], minlength=self.keys.size).astype(float)
+        if not self.distinct:
+            counts = np.minimum(counts, 1)
+        self.counts += counts
+        off = np.where(self.judged, counts - self.probability, 0)
+        multiple = np.flatnonzero(self.judged & (self.size > 1))
+        self.parallel.add(multiple, off[multiple])
+        self.whole.add(np.arange(2), np.array([off.sum(), (off * self.place).sum()]))
+        self.num_draws += 1
+
+    def p_value(self) -> float:
+        """Of the law, with Bonferroni's correction over edges, their total and their trend along the columns."""
+        single = self.size == 1
+        p_values = binomial_p_values(self.counts[single], self.num_draws, self.probability[single])
+        errors = [
+            deviations.standard_errors(np.full(deviations.num_cells, 1e-4), min_count=1)[0]
+            for deviations in (self.parallel, self.whole)
+        ]
+        others = np.concatenate([error[~np.isnan(error)] for error in errors])
+        num_tests = p_values.size + others.size
+        # Bernstein's inequality, the other way round.
+        bounds = 2 * np.exp(-(others**2) / 2)
+        smallest = min([*p_values, *bounds], default=1.0)
+        return float(min(1.0, smallest * num_tests))
+
+
+class Estimates:
+    """What a block's weights make of sums and means, against those over all in-edges."""
+
+    def __init__(self, subject: Subject, aggregation: str):
+        self.aggregation = aggregation
+        self.graph = subject.dataset.graph
+        generator = torch.Generator().manual_seed(9)
+        normal = torch.randn(subject.num_nodes, 2, generator=generator, dtype=torch.float64).numpy()
+        self.x = np.column_stack([np.ones(subject.num_nodes), normal[:, 0], np.exp(normal[:, 1])])
+        block = self.graph.to_block()
+        self.target = self._aggregate(block, np.arange(subject.num_nodes))
+        self.scale = self._aggregate(block, np.arange(subject.num_nodes), absolute=True)
+        self.layers: list[Deviations] = []
+        self.num_all = self.num_drawn = 0
+
+    def add(self, batch: MiniBatch) -> None:
+        ids = batch.node_ids.numpy()
+        for layer, block in enumerate(batch.blocks):
+            if layer == len(self.layers):
+                # Every destination by itself, and all of them together.
+                self.layers.append(Deviations((self.graph.num_nodes + 1) * _NUM_FEATURES))
+            dst = ids[: block.num_dst]
+            off = self._aggregate(block, ids) - self.target[dst]
+            # Of a node with several rows one counts: its rows are drawn alike.
+            dst, first = np.unique(dst, return_index=True)
+            off = off[first]
+            cells = (dst[:, None] * _NUM_FEATURES + np.arange(_NUM_FEATURES)).ravel()
+            self.layers[layer].add(cells, off.ravel())
+            last = self.graph.num_nodes * _NUM_FEATURES + np.arange(_NUM_FEATURES)
+            self.layers[layer].add(last, off.sum(0))
+            self.num_drawn += block.num_edges
+            self.num_all += int(self.graph.in_degree[torch.from_numpy(dst)].sum())
+
+    def standard_errors(self) -> tuple[float, float]:
+        """The most that a mean is off, and how much is too much."""
+        slack = np.vstack([1e-5 * self.scale + 1e-6, 1e-5 * self.scale.sum(0, keepdims=True) + 1e-6]).ravel()
+        num_layers = len(self.layers)
+        results = [layer.standard_errors(slack, min_count=_FEWEST) for layer in self.layers]
+        worst = max((float(np.nanmax(errors, initial=0)) for errors, _ in results), default=0.0)
+        threshold = max((threshold for _, threshold in results), default=0.0)
+        # Bonferroni over layers.
+        return worst, float(np.sqrt(threshold**2 + 2 * np.log(max(num_layers, 1))))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every in-edge was always there, so that nothing was tested."""
+        return self.num_drawn == self.num_all
+
+    def _aggregate(self, block: Block, ids: np.ndarray, absolute: bool = False) -> np.ndarray:
+        """Weighted sums or means, float64 `(num_dst, _NUM_FEATURES)`."""
+        weight = np.ones(block.num_edges)
+        if block.inclusion_weight is not None:
+            weight = block.inclusion_weight.double().numpy()
+        dst, src = block.dst_index.numpy(), ids[block.indices.long().numpy()]
+        if self.aggregation == "mean":
+            total = np.bincount(dst, weights=weight, minlength=block.num_dst)
+            weight = weight / np.where(total > 0, total, 1)[dst]
+        elif block.edge_weight is not None:
+            weight = weight * block.edge_weight.double().numpy()
+        x = np.abs(self.x) if absolute else self.x
+        columns = [np.bincount(dst, weights=weight * x[src, k], minlength=block.num_dst) for k in range(_NUM_FEATURES)]
+        return np.column_stack(columns)
+
+
+class NodeInclusion:
+    """How often each node is an output of a mini-batch."""
+
+    def __init__(self, subject: Subject):
+        self.counts = np.zeros(subject.num_nodes)
+        self.num_draws = 0
+
+    def add(self, batch: MiniBatch) -> None:
+        self.counts[np.unique(batch.node_ids[: batch.blocks[-1].num_dst].numpy())] += 1
+        self.num_draws += 1
+
+
+class LossWeights:
+    """Weighted sums over a mini-batch's seeds, against those over all nodes."""
+
+    def __init__(self, subject: Subject):
+        generator = torch.Generator().manual_seed(8)
+        values = torch.randn(subject.num_nodes, 2, generator=generator, dtype=torch.float64).numpy()
+        self.x = np.column_stack([np.ones(subject.num_nodes), values[:, 0], np.exp(values[:, 1])])
+        self.deviations = Deviations(_NUM_FEATURES)
+        self.by_node = Deviations(subject.num_nodes)
+        self.has_weights = False
+
+    def add(self, batch: MiniBatch) -> None:
+        if batch.seed_weight is None:
+            return
+        self.has_weights = True
+        seeds, weight = batch.seed_nodes.numpy(), batch.seed_weight.double().numpy()
+        self.deviations.add(np.arange(_NUM_FEATURES), weight @ self.x[seeds] - self.x.sum(0))
+        by_node = np.bincount(seeds, weights=weight, minlength=self.x.shape[0]) - 1
+        self.by_node.add(np.arange(by_node.size), by_node)
+
+
+@dataclass
+class Draws:
+    """One pass over many mini-batches, from which all statistics are taken."""
+
+    subject: Subject
+    num_draws: int
+
+    @cached_property
+    def _collected(self) -> tuple[Inclusion | None, dict[str, Estimates], NodeInclusion, LossWeights]:
+        subject = self.subject
+        inclusion = Inclusion(subject) if subject.law.edge_inclusion is not None and subject.kind == "seed" else None
+        estimates = {aggregation: Estimates(subject, aggregation) for aggregation in subject.law.unbiased}
+        nodes, losses = NodeInclusion(subject), LossWeights(subject)
+        collectors: list[Collector] = [*([inclusion] if inclusion else []), *estimates.values()]
+        if subject.kind == "epoch":
+            collectors += [nodes, losses]
+        for number in range(self.num_draws if collectors else 0):
+            batch = subject.draw(number)
+            for collector in collectors:
+                collector.add(batch)
+        if subject.kind == "seed":
+            # Single seeds: most destinations are then at the rim of what is sampled.
+            for number in range(self.num_draws if estimates else 0):
+                batch = subject.draw(self.num_draws + number, torch.tensor([number % subject.num_nodes]))
+                for estimate in estimates.values():
+                    estimate.add(batch)
+        return inclusion, estimates, nodes, losses
+
+    @property
+    def inclusion(self) -> Inclusion | None:
+        return self._collected[0]
+
+    @property
+    def estimates(self) -> dict[str, Estimates]:
+        return self._collected[1]
+
+    @property
+    def nodes(self) -> NodeInclusion:
+        return self._collected[2]
+
+    @property
+    def losses(self) -> LossWeights:
+        return self._collected[3]
+
+
+def check_edge_inclusion(draws: list[Draws]) -> Row:
+    """In-edges of the seeds stand in the last block as often as the law says."""
+    if draws[0].subject.kind != "seed":
+        raise Skip("probabilities of edges are those of given seeds")
+    draws = [drawn for drawn in draws if drawn.subject.law.edge_inclusion is not None]
+    if not draws:
+        raise Skip("the law names no probabilities of edges (edge_inclusion)")
+    outcomes = []
+    always = True
+    for drawn in draws:
+        assert drawn.inclusion is not None
+        outcomes.append((drawn.subject.dataset.name, drawn.inclusion.p_value(), FALSE_ALARM))
+        always &= bool((drawn.inclusion.probability >= drawn.inclusion.size).all())
+    row = statistic_row("edge inclusion", outcomes, True, "p")
+    return _noted(row, "every edge always, at these settings" if always else "")
+
+
+def check_hub_inclusion(subject: Subject, hubs: Dataset) -> Row:
+    """No part of a long column is favored."""
+    if subject.kind != "seed":
+        raise Skip("probabilities of edges are those of given seeds")
+    if subject.law.edge_inclusion is None:
+        raise Skip("the law names no probabilities of edges (edge_inclusion)")
+    subject = subject.on(hubs)
+    seeds = torch.arange(len(HUB_DEGREES))
+    assert subject.law.edge_inclusion is not None
+    probability = subject.law.edge_inclusion(seeds).double().numpy()
+    hub = np.repeat(np.arange(seeds.numel()), HUB_DEGREES)
+    place = np.concatenate([np.arange(degree) / degree for degree in HUB_DEGREES])
+    bins = hub * _NUM_BINS + (place * _NUM_BINS).astype(int)
+    num_cells = seeds.numel() * _NUM_BINS
+    expected = np.bincount(bins, weights=probability, minlength=num_cells)
+    variance = np.bincount(bins, weights=probability * (1 - probability), minlength=num_cells)
+    if variance.sum() < 1e-6:
+        raise Skip("every edge stands always in the last block, or never")
+    per_draw = min(expected[hub_cells].sum() for hub_cells in np.arange(num_cells).reshape(seeds.numel(), -1))
+    num_draws = int(np.clip(np.ceil(_HUB_EDGES / max(per_draw, 1)), 10, 400))
+    counts = np.zeros(num_cells)
+    for number in range(num_draws):
+        batch = subject.draw(number, seeds)
+        block, ids = batch.blocks[-1], batch.node_ids.numpy()
+        dst = ids[block.dst_index.numpy()]
+        at_hub = dst < seeds.numel()
+        position = ids[block.indices.long().numpy()] - len(HUB_DEGREES)
+        where = position[at_hub] * _NUM_BINS // np.array(HUB_DEGREES)[dst[at_hub]]
+        counts += np.bincount(dst[at_hub] * _NUM_BINS + where, minlength=num_cells)
+    p_value = chi_square_p_value(counts, num_draws * expected, num_draws * variance)
+    degrees = " and ".join(f"{degree:,}" for degree in HUB_DEGREES)
+    outcome = (f"degrees {degrees}, {num_draws} draws", p_value, FALSE_ALARM)
+    return statistic_row("hub inclusion", [outcome], True, "p")
+
+
+def check_node_inclusion(draws: list[Draws]) -> Row:
+    """Nodes are outputs of a mini-batch as often as the law says."""
+    if draws[0].subject.kind != "epoch":
+        raise Skip("the sampler is given its seeds")
+    draws = [drawn for drawn in draws if drawn.subject.law.node_inclusion is not None]
+    if not draws:
+        raise Skip("the law names no probabilities of nodes (node_inclusion)")
+    outcomes = []
+    for drawn in draws:
+        assert drawn.subject.law.node_inclusion is not None
+        probability = drawn.subject.law.node_inclusion().double().numpy()
+        if probability.shape != drawn.nodes.counts.shape:
+            raise ValueError(f"law.node_inclusion must give {drawn.nodes.counts.size} numbers, got {probability.shape}")
+        p_values = binomial_p_values(drawn.nodes.counts, drawn.nodes.num_draws, probability)
+        outcomes.append((drawn.subject.dataset.name, min(1.0, float(p_values.min() * p_values.size)), FALSE_ALARM))
+    return statistic_row("node inclusion", outcomes, True, "p")
+
+
+def check_unbiased(draws: list[Draws], aggregation: str) -> Row:
+    """What the law says comes right on average does, at every destination of every block."""
+    biases = dict.fromkeys(drawn.subject.law.bias for drawn in draws if drawn.subject.law.bias)
+    draws = [drawn for drawn in draws if aggregation in drawn.subject.law.unbiased]
+    if not draws:
+        raise Skip(f"not claimed: {'; '.join(biases)}" if biases else "not claimed")
+    outcomes = []
+    complete = True
+    for drawn in draws:
+        estimates = drawn.estimates[aggregation]
+        outcomes.append((drawn.subject.dataset.name, *estimates.standard_errors()))
+        complete &= estimates.is_complete
+    row = statistic_row(f"unbiased {aggregation}", outcomes, False, "s.e.")
+    return _noted(row, "nothing was left out, at these settings" if complete else "")
+
+
+def check_loss_weights(draws: list[Draws]) -> Row:
+    """Weighted sums over the seeds of a mini-batch have the sum over all nodes as their mean."""
+    if draws[0].subject.kind != "epoch":
+        raise Skip("the sampler is given its seeds")
+    if not draws[0].losses.has_weights:
+        raise Skip("mini-batches carry no seed_weight")
+    outcomes = []
+    for drawn in draws:
+        losses = drawn.losses
+        sums, threshold = losses.deviations.standard_errors(1e-5 * np.abs(losses.x).sum(0))
+        nodes, node_threshold = losses.by_node.standard_errors(np.full(losses.by_node.num_cells, 1e-5))
+        name, widening = drawn.subject.dataset.name, _widening(drawn)
+        outcomes.append((name, float(sums.max()), threshold * widening))
+        outcomes.append((name, float(nodes.max()), node_threshold * widening))
+    return statistic_row("loss weights", outcomes, False, "s.e.")
+
+
+def _widening(drawn: Draws) -> float:
+    """What the noise of weights adds that were counted in some mini-batches instead of computed.
+
+    Of R mini-batches drawn alike, their mean is off as much as that of R draws: sqrt(1 + draws / R) in all.
+    """
+    sampler = drawn.subject.sampler
+    if getattr(sampler, "normalization", None) != "estimated":
+        return 1.0
+    nodes_per_batch = drawn.nodes.counts.sum() / drawn.nodes.num_draws
+    num_counted = sampler.coverage * drawn.subject.num_nodes / nodes_per_batch
+    return float(np.sqrt(1 + drawn.num_draws / num_counted))
+
+
+def check_exact(subjects: list[Subject]) -> Row:
+    """Outputs at the seeds are those of the full graph, in float64, for GCN, GraphSAGE, GIN and GAT."""
+    subjects = [subject for subject in subjects if subject.law.exact]
+    if not subjects:
+        raise Skip("not claimed")
+    outcomes = []
+    for subject in subjects:
+        batch = subject.draw(0)
+        num_layers = len(batch.blocks) if len(batch.blocks) > 1 else getattr(subject.sampler, "num_layers", 1)
+        graph = subject.dataset.graph
+        x = torch.randn(graph.num_nodes, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+        for conv in ("gcn", "sage", "gin", "gat"):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(derive_seed(subject.seed, 1) % 2**63)
+                model = GNN(4, 8, num_layers, 3, conv=conv).double().eval()
+            with torch.no_grad():
+                blocks: list[Block] | Block = batch.blocks if len(batch.blocks) > 1 else batch.blocks[0]
+                sampled = batch.at_seeds(model(x[batch.node_ids], blocks))
+                full: Tensor = model(x, graph.to_block())[batch.seed_nodes]
+            difference = float((sampled - full).abs().max() / full.abs().max().clamp(min=1)) if full.numel() else 0.0
+            outcomes.append((f"{subject.dataset.name}: {conv}", difference, 1e-6))
+    return statistic_row("exact outputs", outcomes, False, "difference")
+
+
+def _noted(row: Row, note: str) -> Row:
+    return Row(row.check, row.verdict, row.measured, row.threshold, note) if note and row.verdict == "passed" else row
