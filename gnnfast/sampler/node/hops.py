@@ -91,12 +91,13 @@ class HopAssembler:
             inclusion_weight=inclusion_weight,
         )
 
-    def in_edges(self, source_map: NodeMap, frontier: np.ndarray) -> InEdges:
+    def in_edges(self, source_map: NodeMap, frontier: np.ndarray, starts_anew: bool = True) -> InEdges:
         """All in-edges of some nodes.
 
         Args:
-            source_map: Forgets what it holds; numbers their sources.
+            source_map: Numbers their sources.
             frontier: Global ids, int64, `(num_dst,)`.
+            starts_anew: Whether the map first forgets what it holds.
         """
         graph_indptr = self.graph.indptr.numpy()
         indptr = self.empty(frontier.size + 1, torch.int64)
@@ -104,16 +105,10 @@ class HopAssembler:
         edges = self.empty(int(indptr[-1]), torch.int64)
         sample_neighbors(graph_indptr, frontier, np.uint64(0), -1, False, indptr.numpy(), edges.numpy())
         sources = self.empty(edges.numel(), torch.int32)
-        source_map.start(frontier[:0])
+        if starts_anew:
+            source_map.start(frontier[:0])
         source_map.add(self.graph.indices.numpy(), edges.numpy(), sources.numpy())
         return InEdges(indptr, edges, sources, source_map.count)
-
-    def distinct(self, seed_nodes: Tensor) -> np.ndarray:
-        """The distinct seeds in the order of their first appearance."""
-        check_seeds(seed_nodes, self.graph.num_nodes)
-        with self._node_maps.lend() as node_map:
-            node_map.start(seed_nodes.numpy())
-            return node_map.nodes().copy()
 
     def take(self, values: Tensor, positions: Tensor) -> Tensor:
         """`values[positions]`."""
@@ -134,7 +129,7 @@ class InEdges:
         indptr: int64, `(num_dst + 1,)`.
         edges: Positions in the graph's `indices`, int64, `(num_edges,)`.
         sources: int32, `(num_edges,)`, below `num_sources`.
-        num_sources: Number of distinct sources.
+        num_sources: How many nodes have a number.
     """
 
     indptr: Tensor

@@ -75,6 +75,8 @@ class LaborSampler:
 
     @property
     def law(self) -> Law:
+        if all(fanout == -1 for fanout in self.fanouts):
+            return Law(unbiased=("sum", "mean"), exact=True, edge_inclusion=self._edge_inclusion)
         bias = "a mean divides by the sum of the kept weights, which is random: its bias falls as 1 / fanout"
         depends = self.layer_dependency and self.num_layers > 1
         if depends:
@@ -212,7 +214,7 @@ class LaborSampler:
 
     def _edge_inclusion(self, seed_nodes: Tensor) -> Tensor:
         with self._candidate_maps.lend() as candidate_map:
-            columns = self._assembler.in_edges(candidate_map, self._assembler.distinct(seed_nodes))
+            columns = self._assembler.in_edges(candidate_map, seed_nodes.numpy())
         return self._probabilities(columns, self.fanouts[0])
 
 
