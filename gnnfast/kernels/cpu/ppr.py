@@ -7,7 +7,11 @@ none it stays. pi_s(u), the influence of u on s, is the probability that a walk 
 import numpy as np
 
 from gnnfast.kernels.cpu.compile import inline, kernel, prefetch
-from gnnfast.kernels.cpu.node_table import find_slot, num_slots_for
+from gnnfast.kernels.cpu.random import GOLDEN
+
+_TINY = 5e-324  # the least positive number
+_NODE, _NUMBER = 0, 1  # of a slot of the table; number -1: empty
+_REST, _LIMIT = 0, 1  # of a node's state: what is not yet walked, and from where on it is
 
 
 @kernel
@@ -27,78 +31,95 @@ def push_ppr(indptr, indices, start_nodes, alpha, eps, top_k, out_ptr, out_nodes
                                                   by falling influence, then by the order of discovery
     out_scores   float64 (num_starts * top_k,)    their influence, likewise
     """
-    # Nodes get local numbers as they are reached; the arrays below are by local number.
+    # Nodes get local numbers as they are reached; all arrays but the table are by local number.
     room = 64
-    nodes, degree = np.empty(room, np.int64), np.empty(room, np.int64)
-    found, rest = np.empty(room, np.float64), np.empty(room, np.float64)
-    queue, is_queued = np.empty(room, np.int64), np.zeros(room, np.bool_)
-    keys, numbers = np.full(num_slots_for(room), -1, np.int64), np.empty(num_slots_for(room), np.int32)
+    table = _empty_table(room)
+    nodes = np.empty(room, np.int64)
+    state = np.empty((room, 2), np.float64)
+    found = np.empty(room, np.float64)
+    queue = np.empty(room, np.int64)
     heap_score, heap_number = np.empty(top_k, np.float64), np.empty(top_k, np.int64)
     out_ptr[0] = 0
     for i in range(start_nodes.size):
-        count = 0
-        mask = keys.size - 1
-        start = start_nodes[i]
-        slot = find_slot(keys, mask, start)
-        keys[slot] = start
-        numbers[slot] = 0
-        nodes[0], degree[0] = start, indptr[start + 1] - indptr[start]
-        found[0], rest[0], is_queued[0] = 0.0, 1.0, True
         count = 1
+        _enter(table, nodes, state, found, start_nodes[i], 0, indptr, eps)
+        state[0, _REST] = 1.0
         queue[0] = 0
         head, num_queued = 0, 1
         while num_queued > 0:
             u = queue[head]
             head = head + 1 if head + 1 < room else 0
             num_queued -= 1
-            is_queued[u] = False
-            amount = rest[u]
-            rest[u] = 0.0
-            if degree[u] == 0:
+            amount = state[u, _REST]
+            state[u, _REST] = 0.0
+            first, last = indptr[nodes[u]], indptr[nodes[u] + 1]
+            if first == last:
                 found[u] += amount
                 continue
             found[u] += alpha * amount
-            share = (1.0 - alpha) * amount / degree[u]
-            first = indptr[nodes[u]]
-            for e in range(first, first + degree[u]):
+            share = (1.0 - alpha) * amount / (last - first)
+            for e in range(first, last):
                 node = indices[e]
-                slot = find_slot(keys, mask, node)
-                if keys[slot] < 0:
+                w = table[_find_slot(table, node), _NUMBER]
+                if w < 0:
                     if count == room:
-                        # The queue is straightened out as it moves.
+                        nodes, found = _grown(nodes), _grown(found)
+                        grown = np.empty((2 * room, 2), np.float64)
+                        grown[:room] = state
+                        state = grown
+                        # The ring is straightened out as it moves.
                         queue = _grown_ring(queue, head, num_queued)
                         head = 0
-                        nodes, degree = _grown(nodes), _grown(degree)
-                        found, rest = _grown(found), _grown(rest)
-                        is_queued = _grown(is_queued)
                         room *= 2
-                        keys = np.full(num_slots_for(room), -1, np.int64)
-                        numbers = np.empty(keys.size, np.int32)
-                        mask = keys.size - 1
+                        table = _empty_table(room)
                         for k in range(count):
-                            slot = find_slot(keys, mask, nodes[k])
-                            keys[slot] = nodes[k]
-                            numbers[slot] = k
-                        slot = find_slot(keys, mask, node)
-                    keys[slot] = node
-                    numbers[slot] = count
-                    nodes[count], degree[count] = node, indptr[node + 1] - indptr[node]
-                    found[count], rest[count], is_queued[count] = 0.0, 0.0, False
+                            _set_number(table, nodes[k], k)
+                    w = count
+                    _enter(table, nodes, state, found, node, w, indptr, eps)
                     count += 1
-                w = numbers[slot]
-                rest[w] += share
-                if not is_queued[w] and rest[w] >= eps * degree[w]:
-                    is_queued[w] = True
+                before = state[w, _REST]
+                state[w, _REST] = before + share
+                # At or above its limit it is in the queue already.
+                if before < state[w, _LIMIT] <= before + share:
                     tail = head + num_queued
                     queue[tail if tail < room else tail - room] = w
                     num_queued += 1
         out_ptr[i + 1] = _keep_largest(nodes, found, count, heap_score, heap_number, out_ptr[i], out_nodes, out_scores)
-        if 8 * count > keys.size:
-            keys[:] = -1
-        else:
-            # Only what was entered; backwards, so that no entry hides behind a slot already emptied.
-            for k in range(count - 1, -1, -1):
-                keys[find_slot(keys, mask, nodes[k])] = -1
+        # Backwards: so no entry is hidden behind a slot already emptied.
+        for k in range(count - 1, -1, -1):
+            table[_find_slot(table, nodes[k]), _NUMBER] = -1
+
+
+@inline
+def _empty_table(room):
+    return np.full((4 * room, 2), -1, np.int64)
+
+
+@inline
+def _find_slot(table, node):
+    """The slot of a node, or the empty one where it belongs: Fibonacci hashing."""
+    mask = table.shape[0] - 1
+    slot = np.int64((np.uint64(node) * GOLDEN) >> np.uint64(32)) & mask
+    while table[slot, _NUMBER] >= 0 and table[slot, _NODE] != node:
+        slot = (slot + 1) & mask
+    return slot
+
+
+@inline
+def _set_number(table, node, number):
+    slot = _find_slot(table, node)
+    table[slot, _NODE] = node
+    table[slot, _NUMBER] = number
+
+
+@inline
+def _enter(table, nodes, state, found, node, number, indptr, eps):
+    _set_number(table, node, number)
+    nodes[number] = node
+    found[number] = 0.0
+    state[number, _REST] = 0.0
+    # A node without in-edges is walked on from whatever reaches it.
+    state[number, _LIMIT] = max(eps * (indptr[node + 1] - indptr[node]), _TINY)
 
 
 @inline
@@ -233,3 +254,23 @@ def _root(group_of, i):
         group_of[i] = group_of[group_of[i]]
         i = group_of[i]
     return i
+
+
+@kernel
+def pack_groups(sizes, max_size, out_batch):
+    """Puts groups, taken in their order, into batches of at most `max_size` members: a new one when the next is full.
+
+    sizes      int64 (num_groups,)   none above max_size
+    out_batch  int64 (num_groups,)   filled
+
+    Returns the number of batches.
+    """
+    batch = -1
+    room = 0
+    for group in range(sizes.size):
+        if batch < 0 or sizes[group] > room:
+            batch += 1
+            room = max_size
+        room -= sizes[group]
+        out_batch[group] = batch
+    return batch + 1

@@ -4,7 +4,7 @@ import numpy as np
 
 from gnnfast.kernels.cpu.compile import inline, kernel, prefetch
 from gnnfast.kernels.cpu.neighbor import count_neighbors, sample_neighbors
-from gnnfast.kernels.cpu.node_table import find_slot, num_slots_for
+from gnnfast.kernels.cpu.random import GOLDEN
 
 _AHEAD = 8
 # A search in a sorted column costs as much as reading this many edges of it.
@@ -29,7 +29,7 @@ def draw_egos(indptr, indices, seed_nodes, first_ego, hop_keys, budget, replace,
 
     Returns the first ego that `others` had no room for, num_egos if all are done.
     """
-    keys = np.full(num_slots_for(0), -1, np.int64)
+    keys = np.full(_num_slots_for(0), -1, np.int64)
     frontier = np.empty(1, np.int64)
     offsets = np.empty(2, np.int64)
     edges = np.empty(1, np.int64)
@@ -37,9 +37,9 @@ def draw_egos(indptr, indices, seed_nodes, first_ego, hop_keys, budget, replace,
         seed_node = seed_nodes[ego]
         start = ego_ptr[ego]
         last = start
-        num_slots = num_slots_for(0)
+        num_slots = _num_slots_for(0)
         keys[:num_slots] = -1
-        keys[find_slot(keys, num_slots - 1, seed_node)] = seed_node
+        keys[_find_slot(keys, num_slots - 1, seed_node)] = seed_node
         frontier[0] = seed_node
         frontier_size = 1
         for hop in range(hop_keys.size):
@@ -63,7 +63,7 @@ def draw_egos(indptr, indices, seed_nodes, first_ego, hop_keys, budget, replace,
                 if e + _AHEAD < num_drawn:
                     prefetch(indices, edges[e + _AHEAD])
                 node = indices[edges[e]]
-                slot = find_slot(keys, num_slots - 1, node)
+                slot = _find_slot(keys, num_slots - 1, node)
                 if keys[slot] >= 0:
                     continue
                 if last == others.size:
@@ -85,11 +85,30 @@ def draw_egos(indptr, indices, seed_nodes, first_ego, hop_keys, budget, replace,
 
 
 @inline
+def _find_slot(keys, mask, node):
+    """The slot that holds `node`, or the empty one (-1) where it belongs; the table is the first mask + 1 slots."""
+    # Fibonacci hashing: consecutive nodes, the common case, land in slots far apart.
+    slot = np.int64((np.uint64(node) * GOLDEN) >> np.uint64(32)) & mask
+    while keys[slot] >= 0 and keys[slot] != node:
+        slot = (slot + 1) & mask
+    return slot
+
+
+@inline
+def _num_slots_for(count):
+    """The size of a table that `count` nodes fill to a quarter at most."""
+    num_slots = 64
+    while num_slots < 4 * count:
+        num_slots *= 2
+    return num_slots
+
+
+@inline
 def _enter(keys, num_slots, seed_node, others):
     keys[:num_slots] = -1
-    keys[find_slot(keys, num_slots - 1, seed_node)] = seed_node
+    keys[_find_slot(keys, num_slots - 1, seed_node)] = seed_node
     for i in range(others.size):
-        keys[find_slot(keys, num_slots - 1, others[i])] = others[i]
+        keys[_find_slot(keys, num_slots - 1, others[i])] = others[i]
 
 
 @kernel
@@ -130,21 +149,21 @@ def induce_egos(
     Returns the first ego that the lists had no room for, num_egos if all are done.
     """
     num_egos = seed_nodes.size
-    keys = np.empty(num_slots_for(0), np.int64)
-    rows = np.empty(num_slots_for(0), np.int32)
+    keys = np.empty(_num_slots_for(0), np.int64)
+    rows = np.empty(_num_slots_for(0), np.int32)
     for ego in range(first_ego, num_egos):
         start, last = ego_ptr[ego], ego_ptr[ego + 1]
-        num_slots = num_slots_for(last - start + 1)
+        num_slots = _num_slots_for(last - start + 1)
         mask = num_slots - 1
         if keys.size < num_slots:
             keys, rows = np.empty(num_slots, np.int64), np.empty(num_slots, np.int32)
         keys[:num_slots] = -1
-        slot = find_slot(keys, mask, seed_nodes[ego])
+        slot = _find_slot(keys, mask, seed_nodes[ego])
         keys[slot] = seed_nodes[ego]
         rows[slot] = ego
         for i in range(start, last):
             prefetch(indptr, others[i])
-            slot = find_slot(keys, mask, others[i])
+            slot = _find_slot(keys, mask, others[i])
             keys[slot] = others[i]
             rows[slot] = num_egos + i
         ascending = np.empty(0, np.int64)
@@ -180,7 +199,7 @@ def _read_column(indices, first_edge, last_edge, keys, rows, mask, used, sources
     """Appends the edges from inside the ego; returns how many the list has then, -1 if they do not fit."""
     for e in range(first_edge, last_edge):
         node = indices[e]
-        slot = find_slot(keys, mask, node)
+        slot = _find_slot(keys, mask, node)
         if keys[slot] < 0:
             continue
         if used == sources.size:
@@ -208,7 +227,7 @@ def _search_column(indices, first_edge, last_edge, ascending, keys, rows, mask, 
         while low < last_edge and indices[low] == node:
             if used == sources.size:
                 return -1
-            sources[used] = rows[find_slot(keys, mask, node)]
+            sources[used] = rows[_find_slot(keys, mask, node)]
             if edges.size > 0:
                 edges[used] = low
             used += 1
