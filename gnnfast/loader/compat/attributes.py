@@ -81,22 +81,31 @@ class Attributes:
         self._has_edge_index = "edge_index" in store
         self._has_adj_t = "adj_t" in store
 
+    def is_by_node(self, key: str) -> bool:
+        """Whether the data has a value per node under this name."""
+        return any(key == name for name, _ in self._by_node)
+
     def cut(self, node_ids: Tensor, edge_index: Tensor, edge_ids: Tensor | None) -> Any:
-        """The data of some nodes and edges, with `edge_index` in local ids; everything else as it is.
+        """The data of some nodes and edges; everything else as it is. See `fill`."""
+        batch = copy.copy(self.data)
+        self.fill(batch, node_ids, edge_index, edge_ids)
+        return batch
+
+    def fill(self, batch: Any, node_ids: Tensor, edge_index: Tensor, edge_ids: Tensor | None) -> None:
+        """Puts what belongs to some nodes and edges into a batch.
 
         Args:
             node_ids: Global ids, int64, `(num_nodes,)`.
-            edge_index: int64, `(2, num_edges)`.
+            edge_index: Local ids, int64, `(2, num_edges)`.
             edge_ids: What `graph_of` calls the edges, int64, `(num_edges,)`; without them there is nothing by edge.
         """
-        batch = copy.copy(self.data)
-        # Past the storage's own setters: they cost more than the rest of the batch together.
+        # Past the storage's own setters: they cost more than the rest of a small batch together.
         store = batch._store._mapping
         for key, take in self._by_node:
             store[key] = take(node_ids)
         for key, take in self._by_edge:
             if edge_ids is None:
-                del store[key]
+                store.pop(key, None)
             else:
                 store[key] = take(edge_ids)
         if self._has_num_nodes:
@@ -105,7 +114,6 @@ class Attributes:
             store["edge_index"] = edge_index
         if self._has_adj_t:
             store["adj_t"] = _cut_adj_t(self.data.adj_t, node_ids.numel(), edge_index, edge_ids)
-        return batch
 
     def _take(self, key: str, value: Any) -> Take:
         known = self._takes.get(key)

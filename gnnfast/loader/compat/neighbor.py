@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gnnfast.loader.compat.attributes import Attributes, graph_of, homogeneous
-from gnnfast.loader.compat.drawn import Drawn, drawn_once, in_both_directions, induced
+from gnnfast.loader.compat.attributes import Attributes, homogeneous
+from gnnfast.loader.compat.drawn import Drawn
+from gnnfast.loader.compat.neighborhoods import PyGNeighborhoods
 from gnnfast.loader.compat.threads import ThreadedLoader
-from gnnfast.sampler import NeighborSampler
-from gnnfast.sampler.subgraph.induce import Inducer
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -68,16 +67,12 @@ class NeighborLoader(ThreadedLoader):
         **kwargs: Any,
     ):
         self.data = homogeneous(data, "NeighborLoader")
-        if input_time is not None or time_attr is not None:
-            raise NotImplementedError(
-                "gnnfast.loader.NeighborLoader does not draw by time (input_time, time_attr): use "
-                "torch_geometric.loader.NeighborLoader"
-            )
         self.input_nodes = input_nodes
         self.filter_per_worker = filter_per_worker
         self._seeds, self._input_ids = _seeds_of(data, input_nodes, kwargs.pop("input_id", None))
         self._attributes = Attributes(data)
-        self._expansion = Expansion(
+        self._neighborhoods = PyGNeighborhoods(
+            "NeighborLoader",
             data,
             num_neighbors,
             replace,
@@ -86,82 +81,26 @@ class NeighborLoader(ThreadedLoader):
             weight_attr,
             transform_sampler_output,
             neighbor_sampler,
+            input_time=input_time,
+            time_attr=time_attr,
         )
         super().__init__(self._seeds.numel(), transform, filter_per_worker is True, **kwargs)
 
     @property
     def node_sampler(self) -> Any:
         """What draws the neighbors."""
-        return self._expansion.sampler
+        return self._neighborhoods.sampler
 
     def _begin_epoch(self) -> None:
         self._attributes.refresh()
 
     def _make_batch(self, index: Tensor, seed: int) -> Any:
         input_id = index if self._input_ids is None else self._input_ids[index]
-        drawn = self._expansion.draw(self._seeds[index], seed, input_id)
-        batch = batch_of(self._attributes, drawn)
+        batch = batch_of(self._attributes, self._neighborhoods.draw(self._seeds[index], seed, input_id))
         store = batch._store._mapping
         store["input_id"] = input_id
         store["batch_size"] = index.numel()
         return batch
-
-
-class Expansion:
-    """Draws the neighborhoods of seeds, in the way that the arguments of PyG's loaders say.
-
-    Args: As those of `NeighborLoader`.
-    """
-
-    def __init__(
-        self,
-        data: Any,
-        num_neighbors: Sequence[int],
-        replace: bool,
-        subgraph_type: Any,
-        disjoint: bool,
-        weight_attr: str | None,
-        transform_sampler_output: Callable[[Any], Any] | None,
-        sampler: Any | None,
-    ):
-        self.subgraph_type = str(getattr(subgraph_type, "value", subgraph_type))
-        if self.subgraph_type not in ("directional", "induced", "bidirectional"):
-            raise ValueError(
-                f"subgraph_type must be 'directional', 'induced' or 'bidirectional', got {self.subgraph_type!r}"
-            )
-        if disjoint:
-            raise NotImplementedError(
-                "disjoint subgraphs are not drawn hop by hop: use gnnfast.loader.ShaDowKHopSampler, which gives every "
-                "seed a subgraph of its own, or torch_geometric.loader.NeighborLoader"
-            )
-        self._transform = transform_sampler_output
-        self._inducer: Inducer | None = None
-        self._foreign: Any = None
-        if sampler is not None:
-            if weight_attr is not None:
-                raise ValueError("weight_attr belongs to the sampler: pass it to the one given as neighbor_sampler")
-            self._foreign = sampler
-            self.sampler: Any = sampler
-            return
-        graph = graph_of(data)
-        fanouts = list(getattr(num_neighbors, "values", num_neighbors))
-        self.sampler = NeighborSampler(graph, fanouts, replace, expand="once", edge_ids=True)
-        if self.subgraph_type == "induced":
-            self._inducer = Inducer(graph, edge_ids=True)
-
-    def draw(self, seed_nodes: Tensor, seed: int, input_id: Tensor) -> Drawn:
-        """The subgraph around some seeds, a row for each of them first.
-
-        Args:
-            seed_nodes: Global ids, int64, `(num_seeds,)`.
-            seed: Of the draws.
-            input_id: Goes into the metadata of what `transform_sampler_output` gets.
-        """
-        batch = self.sampler.sample(seed_nodes, seed)
-        drawn = drawn_once(batch) if self._inducer is None else induced(batch, self._inducer)
-        if self.subgraph_type == "bidirectional":
-            drawn = in_both_directions(drawn)
-        return drawn
 
 
 def batch_of(attributes: Attributes, drawn: Drawn) -> Any:

@@ -1,0 +1,143 @@
+"""torch_geometric.loader.ClusterData and ClusterLoader, on our partitions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from gnnfast.loader.compat.attributes import Attributes, graph_of, homogeneous
+from gnnfast.loader.compat.threads import ThreadedLoader
+from gnnfast.partition import partition_graph
+from gnnfast.sampler.subgraph.induce import Inducer
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """The nodes by cluster.
+
+    Args:
+        partptr: Where clusters begin in `node_perm`, int64, `(num_parts + 1,)`.
+        node_perm: Global ids, cluster by cluster, int64, `(num_nodes,)`.
+    """
+
+    partptr: Tensor
+    node_perm: Tensor
+
+    def nodes(self, cluster: int) -> Tensor:
+        """Global ids of a cluster."""
+        return self.node_perm[self.partptr[cluster] : self.partptr[cluster + 1]]
+
+
+class ClusterData(Dataset[Any]):
+    """PyG's `ClusterData`: a graph cut into parts, each of them a `Data`.
+
+    Chiang et al., Cluster-GCN: An Efficient Algorithm for Training Deep and Large Graph Convolutional Networks, 2019,
+    https://arxiv.org/abs/1905.07953. Parts come from `gnnfast.partition.partition_graph`, which keeps them on disk
+    under a digest of the graph and all parameters: those of another graph are never taken for this one's.
+
+    Args:
+        data: Homogeneous, with `edge_index`.
+        num_parts: Number of clusters; none is empty.
+        recursive, filename, log: Taken and not needed: the partitioner knows when to bisect, names its files itself and
+            prints nothing.
+        save_dir: Folder of kept partitions; None means `gnnfast` in the user's cache folder.
+        keep_inter_cluster_edges: Whether `cluster_data[i]` holds the edges to other clusters too: their other end is
+            then, as in PyG, a position in `partition.node_perm`, while its own nodes count from 0. `ClusterLoader`
+            takes no notice of it.
+        sparse_format: Which ends of edges decide that they belong to a cluster, for `keep_inter_cluster_edges`: sources
+            ("csr") or destinations ("csc").
+
+    Raises:
+        TypeError: If `data` is heterogeneous.
+        ValueError: If there are fewer nodes than parts, or `sparse_format` is another word.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        num_parts: int,
+        recursive: bool = False,
+        save_dir: str | None = None,
+        filename: str | None = None,
+        log: bool = True,
+        keep_inter_cluster_edges: bool = False,
+        sparse_format: str = "csr",
+    ):
+        if sparse_format not in ("csr", "csc"):
+            raise ValueError(f"sparse_format must be 'csr' or 'csc', got {sparse_format!r}")
+        self.data = homogeneous(data, "ClusterData")
+        self.num_parts = num_parts
+        self.recursive = recursive
+        self.keep_inter_cluster_edges = keep_inter_cluster_edges
+        self.sparse_format = sparse_format
+        graph = graph_of(data)
+        part_of = partition_graph(graph, num_parts, cache_dir=save_dir).part_of
+        sizes = torch.bincount(part_of, minlength=num_parts)
+        self.partition = Clusters(
+            torch.cat([sizes.new_zeros(1), torch.cumsum(sizes, 0)]), torch.argsort(part_of, stable=True)
+        )
+        self._attributes = Attributes(data)
+        self._inducer = Inducer(graph, edge_ids=True)
+
+    def __len__(self) -> int:
+        return self.num_parts
+
+    def __getitem__(self, idx: int) -> Any:
+        if not -len(self) <= idx < len(self):
+            raise IndexError(f"cluster {idx} of {len(self)}")
+        nodes = self.partition.nodes(idx % len(self))
+        return self._with_all_edges(nodes) if self.keep_inter_cluster_edges else self.subgraph(nodes)
+
+    def subgraph(self, nodes: Tensor) -> Any:
+        """The `Data` of some nodes and all edges among them.
+
+        Args:
+            nodes: Global ids, int64, `(num_nodes,)`, distinct.
+        """
+        block = self._inducer.induce(nodes)
+        return self._attributes.cut(nodes, block.edge_index, block.edge_ids)
+
+    def refresh(self) -> None:
+        """Takes over what was changed in `data`."""
+        self._attributes.refresh()
+
+    def _with_all_edges(self, nodes: Tensor) -> Any:
+        edge_index = self.data.edge_index
+        own, other = edge_index if self.sparse_format == "csr" else edge_index.flip(0)
+        local = torch.full((self.data.num_nodes,), -1)
+        local[nodes] = torch.arange(nodes.numel())
+        edge_ids = (local[own] >= 0).nonzero().view(-1)
+        position = torch.empty_like(self.partition.node_perm)
+        position[self.partition.node_perm] = torch.arange(position.numel())
+        ends = torch.stack([local[own[edge_ids]], position[other[edge_ids]]])
+        return self._attributes.cut(nodes, ends if self.sparse_format == "csr" else ends.flip(0), edge_ids)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.num_parts})"
+
+
+class ClusterLoader(ThreadedLoader):
+    """PyG's `ClusterLoader`: `batch_size` clusters at a time, with the edges between them.
+
+    Args:
+        cluster_data: The clusters.
+        **kwargs: Arguments of `torch.utils.data.DataLoader`; `num_workers` counts threads of this process.
+    """
+
+    def __init__(self, cluster_data: ClusterData, **kwargs: Any):
+        self.cluster_data = cluster_data
+        super().__init__(len(cluster_data), **kwargs)
+
+    def _begin_epoch(self) -> None:
+        self.cluster_data.refresh()
+
+    def _make_batch(self, index: Tensor, seed: int) -> Any:
+        clusters = self.cluster_data.partition
+        return self.cluster_data.subgraph(torch.cat([clusters.nodes(cluster) for cluster in index.tolist()]))

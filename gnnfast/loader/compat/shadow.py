@@ -1,0 +1,105 @@
+"""torch_geometric.loader.ShaDowKHopSampler, on our ego graphs."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from gnnfast.loader.compat.attributes import Attributes, graph_of, homogeneous
+from gnnfast.loader.compat.threads import ThreadedLoader
+from gnnfast.sampler import ShadowSampler
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+
+class ShaDowKHopSampler(ThreadedLoader):
+    """PyG's `ShaDowKHopSampler`: a `Batch` of subgraphs, one around every seed.
+
+    Zeng et al., Decoupling the Depth and Scope of Graph Neural Networks, 2021, https://arxiv.org/abs/2201.07858.
+    A batch has `batch` and `ptr` for the subgraphs, `root_n_id` for the row of each seed, `y` of the seeds, and all
+    else by node or edge; a node of two subgraphs has two rows.
+
+    Args:
+        data: Homogeneous, with `edge_index` or `adj_t`.
+        depth: Hops from the seed.
+        num_neighbors: In-neighbors drawn per node and hop; -1 takes all.
+        node_idx: Seeds, as ids or as a mask; None means all nodes.
+        replace: Whether a node may draw the same in-edge again.
+        **kwargs: Arguments of `torch.utils.data.DataLoader`; `num_workers` counts threads of this process.
+
+    Raises:
+        TypeError: If `data` is heterogeneous.
+        ValueError: If a number is out of range.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        depth: int,
+        num_neighbors: int,
+        node_idx: Tensor | None = None,
+        replace: bool = False,
+        **kwargs: Any,
+    ):
+        self.data = copy.copy(homogeneous(data, "ShaDowKHopSampler"))
+        self.depth = depth
+        self.num_neighbors = num_neighbors
+        self.replace = replace
+        if node_idx is None:
+            node_idx = torch.arange(data.num_nodes)
+        elif node_idx.dtype == torch.bool:
+            node_idx = node_idx.nonzero().view(-1)
+        self.node_idx = node_idx.cpu()
+        self._attributes = Attributes(self.data)
+        self._egos = _Egos(graph_of(data), depth, num_neighbors, replace, edge_ids=True)
+        self._template: Any = None
+        super().__init__(self.node_idx.numel(), **kwargs)
+
+    def _begin_epoch(self) -> None:
+        from torch_geometric.data import Batch
+
+        self._attributes.refresh()
+        self._template = Batch(batch=torch.empty(0), ptr=torch.empty(0))
+        for key, value in self.data.items():
+            if key not in ("edge_index", "adj_t", "num_nodes", "batch", "ptr"):
+                self._template[key] = value
+
+    def _make_batch(self, index: Tensor, seed: int) -> Any:
+        seed_nodes = self.node_idx[index]
+        node_ids, edge_index, edge_ids, ptr = self._egos.in_order(seed_nodes, seed)
+        batch = copy.copy(self._template)
+        self._attributes.fill(batch, node_ids, edge_index, edge_ids)
+        store = batch._store._mapping
+        store.pop("num_nodes", None)
+        store["batch"] = torch.repeat_interleave(torch.arange(index.numel()), ptr.diff(), output_size=node_ids.numel())
+        store["ptr"] = ptr
+        store["root_n_id"] = ptr[:-1]
+        if self._attributes.is_by_node("y"):
+            store["y"] = self.data.y[seed_nodes]
+        return batch
+
+
+class _Egos(ShadowSampler):
+    """Ego graphs in PyG's order: one behind the other, each beginning with its seed."""
+
+    def in_order(self, seed_nodes: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(nodes, edges in local ids, their ids, where egos begin)."""
+        ego_ptr, others = self._draw(seed_nodes, seed)
+        num_egos = seed_nodes.numel()
+        block = self._induce(seed_nodes, ego_ptr, others, self._joined(seed_nodes, others))
+        # The sampler has all seeds first.
+        ptr = ego_ptr + torch.arange(num_egos + 1)
+        row = torch.empty(block.num_src, dtype=torch.int64)
+        row[:num_egos] = ptr[:-1]
+        row[num_egos:] = torch.arange(others.numel()) + torch.repeat_interleave(
+            torch.arange(1, num_egos + 1), ego_ptr.diff(), output_size=others.numel()
+        )
+        node_ids = torch.empty_like(row)
+        node_ids[row[:num_egos]] = seed_nodes
+        node_ids[row[num_egos:]] = others
+        assert block.edge_ids is not None
+        return node_ids, row[block.edge_index], block.edge_ids, ptr
