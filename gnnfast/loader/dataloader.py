@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gnnfast.graph import Dataset, MiniBatch
+from gnnfast.loader.seed_weights import WeightedDraws, class_balancing_weights
 from gnnfast.loader.steps import EpochSteps, SeedSteps
 from gnnfast.loader.transfer import transfer_ahead
 from gnnfast.runtime.buffers import BufferPool
@@ -45,9 +46,12 @@ class DataLoader:
         dtype: What features are converted to; None leaves them as they are stored.
         rank: Which share of every step's seeds this loader makes, in [0, world_size).
         world_size: Number of shares.
+        class_balanced: Whether each epoch draws its seeds anew, as many as there are, with replacement and every class
+            alike, in place of visiting each once.
+        seed_weights: Draws them in proportion to these instead, floating, `(num_seeds,)`.
 
     Raises:
-        ValueError: If an argument is out of range or a seed is not a node.
+        ValueError: If an argument is out of range, a seed is not a node, or weights cannot be drawn by.
     """
 
     def __init__(
@@ -65,6 +69,8 @@ class DataLoader:
         dtype: torch.dtype | None = None,
         rank: int = 0,
         world_size: int = 1,
+        class_balanced: bool = False,
+        seed_weights: Tensor | None = None,
     ):
         if batch_size < 1 or num_threads < 0 or prefetch < 1 or not 0 <= rank < world_size:
             raise ValueError(
@@ -84,6 +90,7 @@ class DataLoader:
         self.dtype = dtype
         self.rank = rank
         self.world_size = world_size
+        self._draws = self._weighted_draws(class_balanced, seed_weights)
         self._steps = self._steps_of(sampler)
         self.epoch = 0
         self.stage_seconds = dict.fromkeys(STAGES, 0.0)
@@ -143,6 +150,7 @@ class DataLoader:
             "shuffle": self.shuffle,
             "drop_last": self.drop_last,
             "seeds_checksum": zlib.crc32(self.seeds.numpy().tobytes()),
+            "weights_checksum": 0 if self._draws is None else zlib.crc32(self._draws.sums.numpy().tobytes()),
         }
 
     def _made_batches(self, epoch: int, first: int) -> Iterator[MiniBatch]:
@@ -180,6 +188,8 @@ class DataLoader:
         """Cuts the epoch as data set and sampler need it."""
         name, num_nodes = type(sampler).__name__, self.dataset.num_nodes
         is_link_task = self.seeds.dim() == 2
+        if self._draws is not None and isinstance(sampler, EpochSampler):
+            raise ValueError(f"{name} chooses its own nodes: class_balanced and seed_weights need one that takes seeds")
         if not is_link_task and isinstance(sampler, EpochSampler):
             return EpochSteps(sampler, self.seeds, num_nodes, self.seed, self.rank, self.world_size)
         if is_link_task and not isinstance(sampler, LinkSampler):
@@ -198,7 +208,23 @@ class DataLoader:
             self.drop_last,
             self.rank,
             self.world_size,
+            self._draws,
         )
+
+    def _weighted_draws(self, class_balanced: bool, seed_weights: Tensor | None) -> WeightedDraws | None:
+        """What draws an epoch's seeds, where they are not each visited once."""
+        if not class_balanced and seed_weights is None:
+            return None
+        if not self.shuffle or (class_balanced and seed_weights is not None):
+            raise ValueError("seeds are drawn by either class_balanced or seed_weights, and with shuffle=True")
+        if seed_weights is None:
+            if self.seeds.dim() == 2 or self.dataset.is_multilabel:
+                raise ValueError(f"class_balanced needs one class per seed, which {self.dataset.name} does not have")
+            seed_weights = class_balancing_weights(self.dataset.labels[self.seeds])
+        if seed_weights.shape != (self.num_seeds,):
+            shape = tuple(seed_weights.shape)
+            raise ValueError(f"seed_weights must be one number per seed, {self.num_seeds}, got shape {shape}")
+        return WeightedDraws(seed_weights)
 
     def _make(self, order: Tensor, epoch: int, step: int) -> _Made:
         started_at = perf_counter()

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gnnfast.graph import MiniBatch
 from gnnfast.kernels.reference.random import derive_seed
+from gnnfast.loader.seed_weights import WeightedDraws
 from gnnfast.sampler import EpochSampler, LinkSampler, Sampler
 
 
@@ -19,6 +20,7 @@ class SeedSteps:
         seeds: Nodes, int64, `(num_seeds,)`; for a `LinkSampler` pairs of nodes, `(2, num_seeds)`.
         num_nodes: Of the data set.
         batch_size, seed, shuffle, drop_last, rank, world_size: As in `DataLoader`.
+        draws: Draws the seeds of each epoch, in place of visiting each once.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class SeedSteps:
         drop_last: bool,
         rank: int,
         world_size: int,
+        draws: WeightedDraws | None = None,
     ):
         self.sampler = sampler
         self.seeds = seeds
@@ -42,6 +45,7 @@ class SeedSteps:
         self.drop_last = drop_last
         self.rank = rank
         self.world_size = world_size
+        self.draws = draws
 
     def __len__(self) -> int:
         full, rest = divmod(self.seeds.shape[-1], self.batch_size)
@@ -49,6 +53,8 @@ class SeedSteps:
 
     def start(self, epoch: int) -> Tensor:
         """The epoch's order of seeds."""
+        if self.draws is not None:
+            return self.seeds[..., self.draws.draw(self.seeds.shape[-1], derive_seed(self.seed, epoch))]
         if not self.shuffle:
             return self.seeds
         order = np.random.default_rng(derive_seed(self.seed, epoch)).permutation(self.seeds.shape[-1])
