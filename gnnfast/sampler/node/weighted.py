@@ -146,7 +146,7 @@ class WeightedNeighborSampler:
         return 1 if self.replace else fanout
 
     def _inclusion_probability(self, seed_nodes: Tensor) -> Tensor:
-        nodes = torch.from_numpy(self._assembler.distinct(seed_nodes))
+        nodes = torch.tensor(list(dict.fromkeys(seed_nodes.tolist())), dtype=torch.int64)
         shares = torch.ones(int(self.graph.in_degree[nodes].sum()), dtype=torch.float64)
         if self.fanouts[0] == -1:
             return shares

@@ -30,7 +30,7 @@ class EgoSampler:
         ValueError: If `depth` is not positive.
     """
 
-    law = Law(unbiased=("sum", "mean"), exact=True)
+    law = Law(bias="nodes at the rim lack in-edges from beyond it, which no output at a seed hears", exact=True)
 
     def __init__(self, graph: CSCGraph, depth: int = 2, edge_ids: bool = False):
         if depth < 1:
