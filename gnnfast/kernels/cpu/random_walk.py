@@ -62,7 +62,8 @@ def visit_neighborhoods(
     """Finds the nodes that short walks from each destination, against the edges, visit most often.
 
     A walk ends after `walk_length` steps, after any step with probability `restart`, and at a node without in-edges. Of
-    nodes visited equally often the smaller id comes first; the destination itself never counts.
+    nodes visited equally often the one comes first that a walk met after fewer steps, or else an earlier walk; ids do
+    not matter. The destination itself never counts.
 
     indptr      int64 (num_nodes + 1,)
     indices     int32 or int64 (num_edges,)
@@ -92,7 +93,7 @@ def visit_neighborhoods(
         num_visited = _visit(
             indptr, indices, root, node_key(layer_key, root), walk_length, restart, at, edges, keys, visits, slots
         )
-        kept = _most_visited(keys, visits, slots[:num_visited], most)
+        kept = _most_visited(visits, slots[:num_visited], most)
         first, total = out_indptr[i], 0
         for k in range(kept):
             out_nodes[first + k] = keys[most[k]]
@@ -108,7 +109,10 @@ def visit_neighborhoods(
 
 @inline
 def _visit(indptr, indices, root, key, walk_length, restart, at, edges, keys, visits, slots):
-    """Takes all walks from a root side by side and counts whom they meet; returns the number of different nodes."""
+    """Takes all walks from a root side by side and counts whom they meet; returns the number of different nodes.
+
+    `slots` holds where they stand in the table, in the order in which they were met.
+    """
     num_walking, num_visited = at.size, 0
     # Draws are keyed by the number of the walk, whoever has ended before it.
     walk_of = np.arange(at.size)
@@ -142,12 +146,12 @@ def _visit(indptr, indices, root, key, walk_length, restart, at, edges, keys, vi
 
 
 @inline
-def _most_visited(keys, visits, slots, most):
+def _most_visited(visits, slots, most):
     """Puts the slots of the most visited nodes into `most`, in order, and returns their number."""
     count = 0
     for slot in slots:
         place = count
-        while place > 0 and _comes_before(keys, visits, slot, most[place - 1]):
+        while place > 0 and visits[slot] > visits[most[place - 1]]:
             place -= 1
         if place < most.size:
             count = min(count + 1, most.size)
@@ -155,8 +159,3 @@ def _most_visited(keys, visits, slots, most):
                 most[k] = most[k - 1]
             most[place] = slot
     return count
-
-
-@inline
-def _comes_before(keys, visits, slot, other):
-    return visits[slot] > visits[other] or (visits[slot] == visits[other] and keys[slot] < keys[other])

@@ -37,7 +37,7 @@ def visit_neighborhoods(
     neighborhoods: list[list[tuple[int, int]]] = []
     for root in dst_nodes.tolist():
         key = node_key(layer_key, root)
-        visits: Counter[int] = Counter()
+        met: list[tuple[int, int, int]] = []
         for walk in range(num_walks):
             node = root
             for step in range(walk_length):
@@ -46,11 +46,12 @@ def visit_neighborhoods(
                     break
                 draw = 2 * (walk * walk_length + step)
                 node = in_neighbors[random_below(key, draw, len(in_neighbors))]
-                visits[node] += 1
+                met.append((step, walk, node))
                 if random_unit(key, draw + 1) < restart:
                     break
-        del visits[root]
-        neighborhoods.append(sorted(visits.items(), key=lambda item: (-item[1], item[0]))[:fanout])
+        visits = Counter(node for _, _, node in sorted(met) if node != root)
+        # In the order first met where visits are equal.
+        neighborhoods.append(visits.most_common(fanout))
     return neighborhoods
 
 

@@ -22,7 +22,7 @@ class RandomWalkSampler:
     Ying et al., Graph Convolutional Neural Networks for Web-Scale Recommender Systems (PinSAGE), 2018,
     https://arxiv.org/abs/1806.01973 (section 3.2). Walks go against the edges, over uniform in-edges, whatever those
     weigh; the `fanout` most visited nodes become the in-neighbors, whether or not there is an edge, most visited first,
-    of those visited equally often the smaller id first; the node itself never.
+    of those visited equally often the one met after fewer steps; the node itself never.
 
     `inclusion_weight` is a node's share in the visits of those kept, times the degree that GCN normalizes with. So
     means weighted by it are PinSAGE's importance pooling, and sums and GCN, with the degrees of the full graph as
@@ -48,7 +48,7 @@ class RandomWalkSampler:
         self,
         graph: CSCGraph,
         fanouts: Sequence[int],
-        num_walks: int = 50,
+        num_walks: int = 30,
         walk_length: int = 3,
         restart: float = 0.5,
     ):
