@@ -16,12 +16,12 @@ def main(arguments: list[str]) -> None:
 
 def _evaluate(config: DictConfig) -> None:
     from gnnfast.cli.stored_run import load_run
-    from gnnfast.training import Evaluator
+    from gnnfast.training import task_of
 
     _, dataset, model = load_run(config.run, config.checkpoint)
     splits = [config.splits] if isinstance(config.splits, str) else list(config.splits)
     unknown = set(splits) - set(dataset.split_ids)
     if unknown:
         raise ValueError(f"splits must be of {', '.join(dataset.split_ids)}, got {', '.join(sorted(unknown))}")
-    evaluator = Evaluator(dataset, model.num_layers)
+    evaluator = task_of(dataset).evaluator(model)
     print(json.dumps({split: evaluator.evaluate(model, split) for split in splits}, indent=2))

@@ -24,13 +24,22 @@ def _predict(config: DictConfig) -> None:
     import torch
 
     from gnnfast.cli.stored_run import load_run
-    from gnnfast.training import LayerwiseInference
+    from gnnfast.training import LayerwiseInference, LinkEvaluator
 
     what = "embeddings" if config.embeddings else "predictions"
     output = Path(config.output or Path(config.run) / f"{what}.parquet")
     if output.suffix not in FORMATS:
         raise ValueError(f"output must end in {', '.join(FORMATS)}, got {output}")
     _, dataset, model = load_run(config.run, config.checkpoint)
+    if dataset.task == "link":
+        if not config.embeddings or config.nodes != "all":
+            raise ValueError(
+                f"{dataset.name} has pairs of nodes: embeddings=true nodes=all writes what they are scored by"
+            )
+        rows = LinkEvaluator(dataset, model.num_layers).representations(model)
+        _write(output, {"node": torch.arange(dataset.num_nodes).numpy(), **_numbered("h", rows)})
+        log.info(f"{what} of {dataset.num_nodes} nodes: {output}")
+        return
     if config.nodes != "all" and config.nodes not in dataset.split_ids:
         raise ValueError(f"nodes must be all, {', '.join(dataset.split_ids)}, got {config.nodes!r}")
     nodes = torch.arange(dataset.num_nodes) if config.nodes == "all" else dataset.split_ids[config.nodes]

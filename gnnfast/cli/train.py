@@ -104,7 +104,7 @@ def train_from(config: DictConfig, folder: Path, datasets: LastDataset) -> float
         result = train(model, loader, optimizer, settings, scheduler, folder, progress)
     for split in ("val", "test"):
         values = ", ".join(f"{name} {value:.4f}" for name, value in getattr(result, split).items())
-        log.info(f"{split:5} {values or 'no nodes'}")
+        log.info(f"{split:5} {values or 'nothing to measure'}")
     for name, value in dataset.attainable.items():
         log.info(f"attainable {name} {value:.4f}")
     log.info(f"best epoch {result.best_epoch + 1} of {result.epochs}, {result.train_seconds:.1f} s")
@@ -113,12 +113,30 @@ def train_from(config: DictConfig, folder: Path, datasets: LastDataset) -> float
 
 
 def build_model(config: DictConfig, dataset: Any) -> Any:
-    """The model for a data set's features and classes."""
+    """The model for a data set's features and classes, or for its pairs."""
+    if dataset.task == "link":
+        return _build_link_model(config, dataset)
     model = build(config.model, in_channels=dataset.num_features, out_channels=dataset.num_classes)
     ignored = dataset.graph.edge_weight is not None and not model.supports_edge_weight
     if ignored:
         log.warning(f"model.conv={model.conv_name} ignores the edge weights of the graph; gcn uses them")
     return model
+
+
+def _build_link_model(config: DictConfig, dataset: Any) -> Any:
+    """Encoder and decoder, and learned inputs for nodes without features, or beside these where that is asked for."""
+    from gnnfast.nn import LinkModel
+
+    settings = copy(config.embedding)
+    with open_dict(settings):
+        beside_features = settings.pop("beside_features")
+    embedding = None
+    if dataset.features is None or beside_features:
+        embedding = build(settings, num_nodes=dataset.num_nodes)
+    width = dataset.num_features + (0 if embedding is None else embedding.channels)
+    out_channels = config.model.get("out_channels") or config.model.get("hidden_channels") or width
+    encoder = build(config.model, in_channels=width, out_channels=out_channels)
+    return LinkModel(encoder, build(config.decoder, in_channels=encoder.out_channels), embedding)
 
 
 def build_sampler(config: DictConfig, dataset: Any) -> Any:
@@ -139,8 +157,29 @@ def build_sampler(config: DictConfig, dataset: Any) -> Any:
             for key in [str(key) for key in config if key != "_target_"]:
                 if not takes_any and key not in parameters and f"sampler.{key}" not in asked_for:
                     del config[key]
-    known = {"graph": dataset.graph, "seed_nodes": dataset.train_ids, "labels": dataset.labels}
+    if dataset.task == "link":
+        known = {"graph": dataset.graph, **_ranges(config, dataset)}
+    else:
+        known = {"graph": dataset.graph, "seed_nodes": dataset.train_ids, "labels": dataset.labels}
     return build(config, **{name: value for name, value in known.items() if name == "graph" or name in parameters})
+
+
+def _ranges(config: DictConfig, dataset: Any) -> dict[str, Any]:
+    """What negatives of a data set's pairs are drawn from, as the first and the last node, where the config leaves it.
+
+    Raises:
+        ValueError: If the sampler is not one for pairs.
+    """
+    if not hasattr(get_object(config._target_), "sample_edges"):
+        name = config._target_.rpartition(".")[2]
+        raise ValueError(
+            f"{name} cannot sample for pairs of nodes, which {dataset.name} has: use sampler=link_neighbor"
+        )
+    ranges = {"dst_range": dataset.dst_range}
+    if config.get("negatives") == "uniform":
+        ranges["src_range"] = dataset.src_range
+    given = {name: nodes for name, nodes in ranges.items() if nodes is not None and config.get(name) is None}
+    return {name: (first, end - 1) for name, (first, end) in given.items()}
 
 
 def _outline(model: Any, loader: Any) -> str:

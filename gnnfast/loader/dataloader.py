@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gnnfast.graph import Dataset, MiniBatch
+from gnnfast.graph import Dataset, LinkDataset, MiniBatch
 from gnnfast.loader.seed_weights import WeightedDraws, class_balancing_weights
 from gnnfast.loader.steps import EpochSteps, SeedSteps
 from gnnfast.loader.transfer import transfer_ahead
 from gnnfast.runtime.buffers import BufferPool
 from gnnfast.sampler import EpochSampler, LinkSampler, Sampler
 
+_PREFETCHED_BYTES = 1 << 30  # of features in mini-batches made ahead
 STAGES = ("sample", "gather", "transfer", "wait")
 
 
@@ -41,7 +42,8 @@ class DataLoader:
         shuffle: Whether each epoch visits the seeds in a new order.
         drop_last: Whether to leave out a last batch with fewer seeds.
         num_threads: Threads that make mini-batches; 0 makes each when it is asked for.
-        prefetch: Mini-batches made ahead; at least one per thread.
+        prefetch: Mini-batches made ahead; at least one per thread, and fewer where their features would fill more than
+            a gigabyte.
         device: Where mini-batches go.
         dtype: What features are converted to; None leaves them as they are stored.
         rank: Which share of every step's seeds this loader makes, in [0, world_size).
@@ -56,7 +58,7 @@ class DataLoader:
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: Dataset | LinkDataset,
         sampler: Sampler | EpochSampler | LinkSampler,
         seeds: Tensor | str = "train",
         batch_size: int = 1024,
@@ -165,19 +167,25 @@ class DataLoader:
             self._threads = ThreadPoolExecutor(self.num_threads, thread_name_prefix="gnnfast-loader")
         pending: deque[Future[_Made]] = deque()
         try:
-            for step in islice(steps, max(self.prefetch, self.num_threads)):
+            # Until the first mini-batch shows what one takes, each thread makes one.
+            for step in islice(steps, self.num_threads):
                 pending.append(self._threads.submit(self._make, order, epoch, step))
             while pending:
                 started_at = perf_counter()
                 made = pending.popleft().result()
                 self.stage_seconds["wait"] += perf_counter() - started_at
                 # Before the batch goes out: the next ones are made while it is used.
-                for step in islice(steps, 1):
+                for step in islice(steps, max(self._num_ahead(made.batch) - len(pending), 0)):
                     pending.append(self._threads.submit(self._make, order, epoch, step))
                 yield self._collect(made)
         finally:
             for future in pending:
                 future.cancel()
+
+    def _num_ahead(self, batch: MiniBatch) -> int:
+        """Mini-batches to make ahead, where they are about as large as this one."""
+        row_bytes = 0 if batch.x is None else batch.x.nbytes
+        return max(min(self.prefetch, _PREFETCHED_BYTES // max(row_bytes, 1)), self.num_threads)
 
     def _collect(self, made: _Made) -> MiniBatch:
         self.stage_seconds["sample"] += made.sample_seconds
@@ -218,7 +226,7 @@ class DataLoader:
         if not self.shuffle or (class_balanced and seed_weights is not None):
             raise ValueError("seeds are drawn by either class_balanced or seed_weights, and with shuffle=True")
         if seed_weights is None:
-            if self.seeds.dim() == 2 or self.dataset.is_multilabel:
+            if not isinstance(self.dataset, Dataset) or self.dataset.is_multilabel:
                 raise ValueError(f"class_balanced needs one class per seed, which {self.dataset.name} does not have")
             seed_weights = class_balancing_weights(self.dataset.labels[self.seeds])
         if seed_weights.shape != (self.num_seeds,):
@@ -231,11 +239,14 @@ class DataLoader:
         batch = self._steps.sample(order, epoch, step)
         sampled_at = perf_counter()
         batch.x = self._gather(batch.node_ids)
-        batch.y = self.dataset.labels[batch.seed_nodes]
+        if isinstance(self.dataset, Dataset):
+            batch.y = self.dataset.labels[batch.seed_nodes]
         return _Made(batch, sampled_at - started_at, perf_counter() - sampled_at)
 
-    def _gather(self, node_ids: Tensor) -> Tensor:
+    def _gather(self, node_ids: Tensor) -> Tensor | None:
         features = self.dataset.features
+        if features is None:
+            return None
         shape = (node_ids.numel(), features.num_features)
         rows = features.gather(node_ids, self._buffers.empty(shape, features.dtype))
         if self.dtype is None or self.dtype == features.dtype:
@@ -253,7 +264,7 @@ class _Made:
     gather_seconds: float
 
 
-def _checked_seeds(dataset: Dataset, seeds: Tensor | str) -> Tensor:
+def _checked_seeds(dataset: Dataset | LinkDataset, seeds: Tensor | str) -> Tensor:
     if isinstance(seeds, str):
         if seeds not in dataset.split_ids:
             raise ValueError(f"seeds must be node ids or one of {', '.join(dataset.split_ids)}, got {seeds!r}")

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+from torch.nn import Module
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from gnnfast.loader import DataLoader
-from gnnfast.nn import GNN
 
 
 @dataclass
 class Checkpoint:
     """Everything a checkpoint holds, read off when one is written."""
 
-    model: GNN
+    model: Module
     optimizer: Optimizer
     scheduler: LRScheduler | None
     loader: DataLoader
@@ -36,7 +36,7 @@ class Checkpoint:
 class Best:
     """The weights of the best epoch so far."""
 
-    def __init__(self, model: GNN):
+    def __init__(self, model: Module):
         self.model = model
         self.score = self.latest_score = -math.inf
         self.epoch = 0

@@ -90,6 +90,7 @@ def history_for(loader: DataLoader, model: GNN, device: torch.device | str) -> d
     if not getattr(sampler, "needs_history", False):
         return {}
     dataset = loader.dataset
+    assert dataset.features is not None
     history = History(model, dataset.num_nodes, getattr(sampler, "history_dtype", torch.float32))
     if getattr(sampler, "fill_history", True):
         history.fill(model, dataset.graph, dataset.features, device)

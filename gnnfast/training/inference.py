@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from gnnfast.graph import CSCGraph, FeatureStore, MiniBatch
+from gnnfast.graph import CSCGraph, MiniBatch
 from gnnfast.kernels.cpu.closure import mark_in_neighbors
 from gnnfast.nn import GNN
 from gnnfast.sampler import NeighborSampler
@@ -28,6 +29,14 @@ def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
+class InputRows(Protocol):
+    """Rows by global id."""
+
+    def gather(self, ids: Tensor) -> Tensor:
+        """The rows of some nodes, floating, `(num_ids, channels)`, on the CPU."""
+        ...
+
+
 class LayerwiseInference:
     """Outputs of the full-graph forward at some nodes, each layer computed once for every node that later ones need.
 
@@ -36,7 +45,7 @@ class LayerwiseInference:
 
     Args:
         graph: All edges count, as in `CSCGraph.to_block`.
-        features: Inputs of the first layer.
+        features: Inputs of the first layer: a `FeatureStore`, or what else has rows by global id.
         nodes: Global ids to compute outputs for, int64, `(num_nodes,)`; any order, duplicates allowed.
         num_layers: Layers of the models it will be called with.
         device: Where chunks are computed.
@@ -46,7 +55,7 @@ class LayerwiseInference:
     def __init__(
         self,
         graph: CSCGraph,
-        features: FeatureStore,
+        features: InputRows,
         nodes: Tensor,
         num_layers: int,
         device: torch.device | str = "cpu",
@@ -99,9 +108,13 @@ class LayerwiseInference:
                 yield rows[torch.searchsorted(self.needed[layer + 1], self.nodes)]
 
     def _layer_outputs(self, model: GNN, num_layers: int, keeps_all: bool) -> list[Tensor]:
-        """Rows of `nodes` in the output of the last of the first layers, or of each of them."""
+        """Rows of `nodes` in the output of the last of the first layers; or of each of them, after those of the inputs
+        for a model that reads them out.
+        """
         rows: Tensor | None = None
         at_nodes = []
+        if keeps_all and getattr(model, "reads_inputs", False):
+            at_nodes.append(self.features.gather(self.nodes).to(_dtype(model)))
         for layer in range(num_layers):
             rows = self._layer(model, layer, rows)
             if keeps_all or layer + 1 == num_layers:
@@ -111,7 +124,7 @@ class LayerwiseInference:
     def _layer(self, model: GNN, layer: int, inputs: Tensor | None) -> Tensor:
         """The layer's output for all nodes needed after it; `inputs` are the rows of those needed before it."""
         sources = self.needed[layer]
-        dtype = next(model.parameters()).dtype
+        dtype = _dtype(model)
         outputs: list[Tensor] = []
         for chunk in self._chunks(model, layer):
             if inputs is None:
@@ -139,7 +152,7 @@ class LayerwiseInference:
     def _cut(self, model: GNN, layer: int) -> Iterator[Tensor]:
         """Destinations of a layer in pieces that fit `chunk_bytes`; one whose own edges do not is a piece by itself."""
         nodes = self.needed[layer + 1]
-        item_bytes = next(model.parameters()).element_size()
+        item_bytes = _dtype(model).itemsize
         in_channels = model.in_channels if layer == 0 else model.hidden_channels
         row_bytes = item_bytes * in_channels
         # The widest tensor with a row per edge, five of which are held at once, and indices.
@@ -160,3 +173,8 @@ class LayerwiseInference:
         marked = torch.zeros(self.graph.num_nodes, dtype=torch.bool)
         mark_in_neighbors(self.graph.indptr.numpy(), self.graph.indices.numpy(), nodes.numpy(), marked.numpy())
         return marked.nonzero().view(-1)
+
+
+def _dtype(model: torch.nn.Module) -> torch.dtype:
+    """The type that a model computes in; one without parameters takes torch's default."""
+    return next((parameter.dtype for parameter in model.parameters()), torch.get_default_dtype())

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from gnnfast.graph import MiniBatch
 from gnnfast.loader import DataLoader
-from gnnfast.nn import GNN
 from gnnfast.runtime.memory import peak_gpu_memory_bytes, peak_memory_bytes, reset_peak_memory
 from gnnfast.runtime.versions import versions
-from gnnfast.sampler import Sampler
 from gnnfast.training.checkpoint import Best, Checkpoint
-from gnnfast.training.evaluation import Evaluator, evaluation_interval
-from gnnfast.training.history import history_for
-from gnnfast.training.metrics import default_metric, summed_loss
+from gnnfast.training.evaluation import evaluation_interval
 from gnnfast.training.result import TrainingResult
 from gnnfast.training.run_folder import RunFolder
 from gnnfast.training.settings import TrainingSettings
 from gnnfast.training.stage_clock import StageClock
+from gnnfast.training.tasks import BatchLoss, task_of
 
 
 class Progress(Protocol):
@@ -42,7 +37,7 @@ class Progress(Protocol):
 
 
 def train(
-    model: GNN,
+    model: Any,
     loader: DataLoader,
     optimizer: Optimizer,
     settings: TrainingSettings | None = None,
@@ -53,8 +48,8 @@ def train(
     """Trains a model on mini-batches and leaves it with the weights of its best validation epoch.
 
     Args:
-        model: Trained in place.
-        loader: Mini-batches of training seeds; its data set has the validation and test nodes.
+        model: Trained in place: a `GNN`, or for pairs of nodes a `LinkModel`.
+        loader: Mini-batches of training seeds; its data set has the validation and test nodes, or pairs.
         optimizer: Of the model's parameters.
         settings: When to stop, what to measure; the defaults if None.
         scheduler: Stepped once per epoch; `ReduceLROnPlateau` with the validation metric, after each evaluation.
@@ -69,26 +64,27 @@ def train(
     check_fit(model, loader, settings, scheduler)
     reset_peak_memory()
     folder = None if run_folder is None else RunFolder(run_folder)
-    metric = default_metric(loader.dataset) if settings.metric == "auto" else settings.metric
+    task = task_of(loader.dataset, settings)
+    metric = task.default_metric if settings.metric == "auto" else settings.metric
     checkpoint = Checkpoint(model, optimizer, scheduler, loader)
     fabric = _launch(settings)
     if settings.precision == "64-true":
         model.double()
     wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
     loader.device = fabric.device
-    evaluator = _evaluator(model, loader, settings, fabric.device)
+    evaluator = task.evaluator(model, fabric.device, loader)
     clock = StageClock(before=dict(loader.stage_seconds))
     best = Best(model)
     history: list[dict[str, float | None]] = []
     interval = 1
     started_at = perf_counter()
-    forward = partial(_summed_loss, history_for(loader, model, fabric.device))
+    batch_loss = task.batch_loss(model, loader, fabric.device)
 
     for epoch in range(settings.epochs):
         loader.set_epoch(epoch)
         learning_rate = optimizer.param_groups[0]["lr"]
         train_loss, work = _train_epoch(
-            wrapped, wrapped_optimizer, loader, settings, fabric, clock, progress, model.num_layers, forward
+            wrapped, wrapped_optimizer, loader, settings, fabric, clock, progress, model.num_layers, batch_loss
         )
         if epoch == 0:
             interval = evaluation_interval(settings.evaluate_every, evaluator.work("val"), work)
@@ -123,7 +119,7 @@ def train(
     with clock("evaluate"), fabric.autocast():
         final = {split: evaluator.evaluate(model, split) for split in ("val", "test")}
     result = TrainingResult(
-        loss={split: final[split].pop("loss") for split in final if final[split]},
+        loss={split: values.pop("loss") for split, values in final.items() if "loss" in values},
         val=final["val"],
         test=final["test"],
         best_epoch=best.epoch,
@@ -138,7 +134,7 @@ def train(
     return result
 
 
-def check_fit(model: GNN, loader: DataLoader, settings: TrainingSettings, scheduler: LRScheduler | None = None) -> None:
+def check_fit(model: Any, loader: DataLoader, settings: TrainingSettings, scheduler: LRScheduler | None = None) -> None:
     """Raises ValueError if model, sampler, data set and schedule do not fit together, before any time is spent."""
     dataset = loader.dataset
     if isinstance(scheduler, ReduceLROnPlateau) and scheduler.mode != "max":
@@ -146,22 +142,14 @@ def check_fit(model: GNN, loader: DataLoader, settings: TrainingSettings, schedu
     if loader.num_seeds == 0:
         raise ValueError(f"{dataset.name}: the training split is empty")
     if len(loader) == 0:
-        raise ValueError(f"{loader.num_seeds} training nodes make no batch of {loader.batch_size} with drop_last")
-    if settings.evaluation == "sampled" and not isinstance(loader.sampler, Sampler):
-        raise ValueError(
-            f"training.evaluation=sampled needs a sampler that takes seeds, which {type(loader.sampler).__name__} "
-            "does not: use evaluation=exact"
-        )
+        raise ValueError(f"{loader.num_seeds} training seeds make no batch of {loader.batch_size} with drop_last")
     num_hops = getattr(loader.sampler, "num_layers", model.num_layers)
     if num_hops != model.num_layers:
         raise ValueError(
             f"the sampler makes {num_hops} blocks (sampler.fanouts has one entry per layer) "
             f"but the model has {model.num_layers} layers (model.num_layers): make them equal"
         )
-    if model.in_channels != dataset.num_features:
-        raise ValueError(f"the model takes {model.in_channels} features but {dataset.name} has {dataset.num_features}")
-    if model.out_channels < dataset.num_classes:
-        raise ValueError(f"the model has {model.out_channels} outputs for {dataset.num_classes} classes")
+    task_of(dataset, settings).check(model, loader)
 
 
 def _launch(settings: TrainingSettings) -> Any:
@@ -184,12 +172,9 @@ def _train_epoch(
     clock: StageClock,
     progress: Progress | None,
     num_layers: int,
-    forward: Callable[[Any, MiniBatch], Tensor],
+    batch_loss: BatchLoss,
 ) -> tuple[float, int]:
-    """One pass over the training seeds: (mean loss per seed, rows and edges gone through).
-
-    `forward` gives the loss of a mini-batch, summed over its seeds.
-    """
+    """One pass over the training seeds: (mean loss per seed, rows and edges gone through)."""
     model.train()
     total_loss = torch.zeros((), device=fabric.device, dtype=torch.float64)
     num_seeds = work = 0
@@ -197,7 +182,7 @@ def _train_epoch(
     for step, (batch, num_step_seeds, ends_group) in enumerate(_grouped(loader, settings.accumulate)):
         with fabric.no_backward_sync(model, enabled=not ends_group):
             with clock("forward"):
-                loss = forward(model, batch)
+                loss = batch_loss(model, batch)
             with clock("backward"):
                 fabric.backward(loss * (fabric.world_size / num_step_seeds))
         if ends_group:
@@ -217,14 +202,6 @@ def _train_epoch(
         hint = "are all features finite? If so, try a smaller optimizer.lr"
         raise FloatingPointError(f"the training loss is {mean_loss} in epoch {epoch}: {hint}")
     return mean_loss, work
-
-
-def _summed_loss(arguments: dict[str, Any], model: Any, batch: MiniBatch) -> Tensor:
-    """The loss of a mini-batch, summed over its seeds; the model is called with these arguments beside the blocks."""
-    assert batch.x is not None
-    assert batch.y is not None
-    dtype = next(model.parameters()).dtype
-    return summed_loss(batch.at_seeds(model(batch.x.to(dtype), batch.blocks, **arguments)), batch.y, batch.seed_weight)
 
 
 def _grouped(loader: DataLoader, size: int) -> Iterator[tuple[MiniBatch, int, bool]]:
@@ -249,18 +226,12 @@ def _work(batch: MiniBatch, num_layers: int) -> int:
     return once * num_layers // len(batch.blocks)
 
 
-def _evaluator(model: GNN, loader: DataLoader, settings: TrainingSettings, device: torch.device) -> Evaluator:
-    sampler = None
-    if settings.evaluation == "sampled":
-        assert isinstance(loader.sampler, Sampler)
-        sampler = loader.sampler
-    return Evaluator(loader.dataset, model.num_layers, device, sampler, loader.seed, loader.batch_size)
-
-
 def _score(val: dict[str, float], metric: str, epoch: int) -> float:
     """What the best epoch has most of: the metric, or without validation nodes the epoch's number."""
     if val and metric not in val:
-        raise ValueError(f"training.metric={metric} is undefined on the validation nodes: they lack a class")
+        raise ValueError(
+            f"training.metric={metric} is undefined on the validation split: it lacks a class, or negatives"
+        )
     return val.get(metric, float(epoch))
 
 
@@ -273,7 +244,12 @@ def _step_schedule(scheduler: LRScheduler | None, score: float | None) -> None:
 
 
 def _write_result(
-    folder: RunFolder, result: TrainingResult, model: GNN, loader: DataLoader, settings: TrainingSettings, ranks: int
+    folder: RunFolder,
+    result: TrainingResult,
+    model: Any,
+    loader: DataLoader,
+    settings: TrainingSettings,
+    ranks: int,
 ) -> None:
     folder.write_metrics(result.history)
     folder.draw_curves(result.history, result.metric)

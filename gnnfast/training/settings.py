@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from gnnfast.training.link_metrics import LINK_METRICS, is_link_metric
 from gnnfast.training.metrics import METRICS
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
@@ -19,7 +20,13 @@ class TrainingSettings:
     Args:
         epochs: Passes over the training nodes, at most.
         patience: Epochs without a better validation metric after which to stop; None never does.
-        metric: What decides which epoch is best: one of `METRICS`, or "auto" (accuracy; micro F1 for several labels).
+        loss: For tasks on pairs "bce", "bpr" or "softmax", see `summed_pair_loss`; "auto" is binary cross-entropy for
+            pairs and cross-entropy for nodes.
+        embedding_penalty: Factor of half the squared norms of the learned embeddings that a mini-batch of pairs is
+            about: L2 regularization of these rows only.
+        metric: What decides which epoch is best: one of `METRICS`, for pairs `LINK_METRICS` or hits, recall and ndcg at
+            another number, as "recall@50"; "auto" is accuracy, micro F1 for several labels, and for pairs ROC AUC or,
+            where no negatives are given, recall@20.
         precision: "32-true", "64-true", "bf16-mixed", or "16-mixed" with loss scaling (GPU only).
         accelerator: "cpu", "cuda" or "auto".
         devices: Devices to train on.
@@ -35,6 +42,8 @@ class TrainingSettings:
 
     epochs: int = 50
     patience: int | None = None
+    loss: Literal["auto", "bce", "bpr", "softmax"] = "auto"
+    embedding_penalty: float = 0.0
     metric: str = "auto"
     precision: str = "32-true"
     accelerator: str = "auto"
@@ -46,7 +55,7 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         choices = {
-            "metric": ("auto", *METRICS),
+            "loss": ("auto", "bce", "bpr", "softmax"),
             "precision": PRECISIONS,
             "accelerator": ("auto", "cpu", "cuda"),
             "evaluation": ("exact", "sampled"),
@@ -54,6 +63,12 @@ class TrainingSettings:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"training.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        if self.metric not in ("auto", *METRICS) and not is_link_metric(self.metric):
+            known = ", ".join(dict.fromkeys(("auto", *METRICS, *LINK_METRICS)))
+            raise ValueError(f"training.metric must be one of {known}, got {self.metric!r}")
+        penalty = self.embedding_penalty
+        if isinstance(penalty, bool) or not isinstance(penalty, int | float) or not penalty >= 0:
+            raise ValueError(f"training.embedding_penalty must be at least 0, got {penalty!r}")
         for name in ("epochs", "devices", "accumulate"):
             if not _is_positive_int(getattr(self, name)):
                 raise ValueError(f"training.{name} must be a positive integer, got {getattr(self, name)!r}")

@@ -96,7 +96,7 @@ class GCNConv(torch_geometric.nn.GCNConv):
             degree = degree + self_loop
         scale = degree.to(dtype).pow(-0.5)
         scale.masked_fill_(scale == torch.inf, 0)
-        weight = _scale_edges(block, inclusion_weight, scale, self.add_self_loops)
+        weight = scale_edges(block, inclusion_weight, scale, self.add_self_loops)
         if self_loop is None:
             return weight, None
         return weight, self_loop[: block.num_dst].to(dtype) * scale[: block.num_dst].square()
@@ -118,7 +118,7 @@ class GCNConv(torch_geometric.nn.GCNConv):
         return self.normalization == "batch" and self.training
 
 
-def _scale_edges(block: Block, inclusion_weight: Tensor | None, scale: Tensor, drop_self_loops: bool) -> Tensor:
+def scale_edges(block: Block, inclusion_weight: Tensor | None, scale: Tensor, drop_self_loops: bool) -> Tensor:
     indptr, indices, edge_weight = block.indptr, block.indices, block.edge_weight
     if not scale.is_cpu:
         return reference.gcn_norm(indptr, indices, edge_weight, inclusion_weight, scale, drop_self_loops)
