@@ -1,5 +1,7 @@
 """PyG's loaders, with our samplers and threads behind them."""
 
+from gnnfast.loader.compat.adapters import PyGSampler as PyGSampler
+from gnnfast.loader.compat.adapters import to_pyg_sampler as to_pyg_sampler
 from gnnfast.loader.compat.cluster import ClusterData as ClusterData
 from gnnfast.loader.compat.cluster import ClusterLoader as ClusterLoader
 from gnnfast.loader.compat.link_neighbor import LinkNeighborLoader as LinkNeighborLoader

@@ -43,7 +43,8 @@ def homogeneous(data: Any, loader: str) -> Any:
 def graph_of(data: Any) -> CSCGraph:
     """The edges of a PyG `Data` without their weights.
 
-    `edge_ids` are columns of `edge_index`; for `adj_t`, which PyG prefers where there are both, positions in it.
+    `edge_ids` are columns of `edge_index`, None where those are the positions in `graph.indices`; for `adj_t`, which
+    PyG prefers where there are both, positions in it.
 
     Raises:
         ValueError: If it holds no edges.
@@ -53,7 +54,12 @@ def graph_of(data: Any) -> CSCGraph:
         return CSCGraph(graph.indptr, graph.indices, validate=False)
     if data._store.get("edge_index") is None:
         raise ValueError("the PyG data holds neither edge_index nor adj_t")
-    return CSCGraph.from_edge_index(data.edge_index.as_subclass(Tensor), data.num_nodes, keep_edge_ids=True)
+    edge_index = data.edge_index.as_subclass(Tensor)
+    graph = CSCGraph.from_edge_index(edge_index, data.num_nodes, keep_edge_ids=True)
+    if bool((edge_index[1, 1:] >= edge_index[1, :-1]).all()):
+        # Sorted by destination already: positions are the ids, and need no looking up.
+        return CSCGraph(graph.indptr, graph.indices, validate=False)
+    return graph
 
 
 class Attributes:

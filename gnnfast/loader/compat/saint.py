@@ -21,7 +21,7 @@ class GraphSAINTSampler(ThreadedLoader):
     Zeng et al., GraphSAINT: Graph Sampling Based Inductive Learning Method, 2020, https://arxiv.org/abs/1907.04931.
 
     With `sample_coverage` above 0 a batch has `node_norm`, 1 / (P(v taken) * number of nodes), and `edge_norm`,
-    P(v taken) / P(u and v taken) for an edge u -> v, as the paper has it. PyG has P(u taken) there, of the source, which is
+    P(v taken) / P(u and v taken) for an edge u -> v, as the paper has it. PyG has P(u taken) there, which is
     biased. Nodes and edges have their probabilities in closed form; walks are counted in subgraphs drawn
     beforehand, and the counts kept on disk under a digest of all that they depend on.
 

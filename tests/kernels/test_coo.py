@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gnnfast.graph import CSCGraph
+from gnnfast.kernels.cpu import coo as cpu
+from gnnfast.kernels.reference import coo as reference
+from tests.strategies import csc_graphs
+
+
+@given(graph=csc_graphs(edge_ids=None), first_dst=st.integers(0, 5), data=st.data())
+def test_listed_edges_are_those_of_the_reference(graph: CSCGraph, first_dst: int, data: st.DataObject):
+    edge_ids = torch.empty(0, dtype=torch.int64) if graph.edge_ids is None else graph.edge_ids
+    edges = torch.tensor(data.draw(st.permutations(range(graph.num_edges))), dtype=torch.int64)
+    src, dst, ids = (np.empty(graph.num_edges, np.int64) for _ in range(3))
+    sources = graph.indices.int()
+
+    cpu.list_edges(graph.indptr.numpy(), sources.numpy(), edges.numpy(), edge_ids.numpy(), first_dst, src, dst, ids)
+
+    expected = reference.list_edges(graph.indptr, sources, edges, edge_ids, first_dst)
+    for ours, theirs in zip((src, dst, ids), expected, strict=True):
+        assert torch.equal(torch.from_numpy(ours), theirs)
