@@ -9,7 +9,7 @@ from torch import Tensor
 from gnnfast.graph import MiniBatch
 from gnnfast.kernels.reference.random import derive_seed
 from gnnfast.loader.seed_weights import WeightedDraws
-from gnnfast.sampler import EpochSampler, LinkSampler, Sampler
+from gnnfast.sampler import EpochSampler, LinkSampler, Sampler, StepSampler
 
 
 class SeedSteps:
@@ -64,23 +64,31 @@ class SeedSteps:
         """Makes this rank's share of a step."""
         step_seeds = order[..., step * self.batch_size : (step + 1) * self.batch_size]
         seeds = torch.tensor_split(step_seeds, self.world_size, dim=-1)[self.rank]
-        seed = derive_seed(self.seed, epoch, step)
-        name = type(self.sampler).__name__
         try:
-            if seeds.dim() == 2:
-                batch = self.sampler.sample_edges(seeds.contiguous(), seed)  # type: ignore[union-attr]
-                check_batch(batch, f"{name}.sample_edges", self.num_nodes)
-            else:
-                batch = self.sampler.sample(seeds, seed)  # type: ignore[union-attr]
-                check_batch(batch, f"{name}.sample", self.num_nodes)
-                if batch.num_seeds != seeds.numel():
-                    raise ValueError(f"{name}.sample returned {batch.num_seeds} seeds of {seeds.numel()}")
+            batch = self._sample(seeds, epoch, step)
         except Exception as error:
             shown = ", ".join(str(seed) for seed in seeds.transpose(0, -1)[:8].tolist())
             more = f" and {seeds.shape[-1] - 8} more" if seeds.shape[-1] > 8 else ""
             error.add_note(f"while making step {step} of epoch {epoch}, from seeds {shown}{more}")
             raise
         batch.num_step_seeds = step_seeds.shape[-1]
+        return batch
+
+    def _sample(self, seeds: Tensor, epoch: int, step: int) -> MiniBatch:
+        name = type(self.sampler).__name__
+        if seeds.dim() == 2:
+            assert isinstance(self.sampler, LinkSampler)
+            batch = self.sampler.sample_edges(seeds.contiguous(), derive_seed(self.seed, epoch, step))
+            check_batch(batch, f"{name}.sample_edges", self.num_nodes)
+            return batch
+        if isinstance(self.sampler, StepSampler):
+            batch = self.sampler.sample_step(seeds, derive_seed(self.seed, epoch), step)
+        else:
+            assert isinstance(self.sampler, Sampler)
+            batch = self.sampler.sample(seeds, derive_seed(self.seed, epoch, step))
+        check_batch(batch, f"{name}.sample", self.num_nodes)
+        if batch.num_seeds != seeds.numel():
+            raise ValueError(f"{name}.sample returned {batch.num_seeds} seeds of {seeds.numel()}")
         return batch
 
 

@@ -3,6 +3,7 @@
 from gnnfast.sampler.base import EpochSampler as EpochSampler
 from gnnfast.sampler.base import LinkSampler as LinkSampler
 from gnnfast.sampler.base import Sampler as Sampler
+from gnnfast.sampler.base import StepSampler as StepSampler
 from gnnfast.sampler.edge.full_graph import FullGraphSampler as FullGraphSampler
 from gnnfast.sampler.edge.link_neighbor import LinkNeighborSampler as LinkNeighborSampler
 from gnnfast.sampler.edge.negatives import NegativeSampler as NegativeSampler

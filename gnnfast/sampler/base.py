@@ -28,6 +28,21 @@ class Sampler(Protocol):
 
 
 @runtime_checkable
+class StepSampler(Sampler, Protocol):
+    """A sampler whose mini-batches depend on those before them in the epoch, say to share nodes with them."""
+
+    def sample_step(self, seed_nodes: Tensor, epoch_seed: int, step: int) -> MiniBatch:
+        """Samples for a step of an epoch, in place of `sample`.
+
+        Args:
+            seed_nodes: Global ids, int64, `(num_seeds,)`.
+            epoch_seed: Same seed and step, same mini-batch, on any thread.
+            step: Number in the epoch.
+        """
+        ...
+
+
+@runtime_checkable
 class EpochSampler(Protocol):
     """Chooses the nodes of its mini-batches itself: what it does to an epoch, not to given seeds.
 

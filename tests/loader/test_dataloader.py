@@ -351,6 +351,20 @@ def test_batches_are_made_while_one_is_in_use(prefetch: int):
     batches.close()
 
 
+def test_few_large_batches_are_made_ahead(monkeypatch: pytest.MonkeyPatch):
+    made: list[int] = []
+    loader = make(sampler=SamplerOfOne(lambda seed_nodes: made.append(1)), batch_size=10, prefetch=8)
+    batches = iter(loader)
+    row_bytes = DATASET.features.rows.element_size() * DATASET.num_features
+    monkeypatch.setattr("gnnfast.loader.dataloader._PREFETCHED_BYTES", 2 * 10 * row_bytes)
+    for num_used in (1, 2):
+        next(batches)
+        assert wait_until(lambda expected=num_used + 2: len(made) == expected)
+    time.sleep(0.05)
+    assert len(made) == 4
+    batches.close()
+
+
 def test_an_epoch_left_early_makes_no_further_batches():
     made: list[int] = []
     gate = threading.Semaphore(1)
@@ -476,3 +490,17 @@ def test_a_mini_batch_that_would_be_misread_is_refused(change: Callable[[MiniBat
 def test_what_cannot_sample_is_refused():
     with pytest.raises(TypeError, match="object is no sampler"):
         make(sampler=object())
+
+
+def test_a_step_sampler_is_told_the_step_and_the_seed_of_its_epoch():
+    class Recorder(SamplerOfOne):
+        def sample_step(self, seed_nodes: Tensor, epoch_seed: int, step: int) -> MiniBatch:
+            told.append((epoch_seed, step))
+            return self.sample(seed_nodes, 0)
+
+    told: list[tuple[int, int]] = []
+    loader = make(sampler=Recorder(), batch_size=500, num_threads=0)
+    list(loader), list(loader)
+    assert [step for _, step in told] == 2 * list(range(len(loader)))
+    assert len(set(told)) == len(told)
+    assert len({epoch_seed for epoch_seed, _ in told}) == 2
