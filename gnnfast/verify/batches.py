@@ -142,8 +142,8 @@ def _seeds(batch: MiniBatch, kind: Kind, asked: Tensor | None) -> Iterator[str]:
         return
     if not torch.equal(batch.at_seeds(outputs), batch.seed_nodes):
         yield "the output rows of the seeds belong to other nodes"
-    if kind == "epoch" and (batch.seed_rows is not None or not torch.equal(batch.seed_nodes, outputs)):
-        yield "all outputs must be seeds, in their order, without seed_rows"
+    if kind == "epoch" and batch.seed_rows is not None:
+        yield "seeds that the sampler chose itself must come first, without seed_rows"
     if kind == "seed" and len(batch.blocks) > 1 and not torch.equal(outputs, first_occurrences(batch.seed_nodes)):
         yield "the last block's destinations must be the distinct seeds, in the order in which they come first"
 

@@ -10,7 +10,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from gnnfast.verify.batches import faults_of
+from gnnfast.verify.batches import SEEDS, STRUCTURE, faults_of
 from gnnfast.verify.contents import contents
 from gnnfast.verify.graphs import edgeless_graph, with_labels
 from gnnfast.verify.report import Row
@@ -39,7 +39,7 @@ def check_faults(subjects: list[Subject], check: str, num_batches: int) -> Row:
             found = [fault for fault in faults if fault.check == check]
             wrong += bool(found)
             total += 1
-            first = first or (f"{subject.dataset.name}: {found[0].message}" if found else "")
+            first = first or (f"{subject.name}: {found[0].message}" if found else "")
     return Row(check, "failed" if wrong else "passed", f"{wrong} of {total} wrong", "0", first)
 
 
@@ -56,9 +56,11 @@ def check_seeds(subjects: list[Subject], case: str) -> Row:
         for number, seeds in enumerate(_special_seeds(subject, case)):
             batch = subject.draw(number, seeds)
             asked = seeds if subject.kind == "seed" else None
-            name = subject.dataset.name
+            name = subject.name
             found = faults_of(batch, subject.dataset.graph, subject.law, subject.kind, asked, subject.has_halo)
-            faults += [f"{name}: {fault.check}: {fault.message}" for fault in found[:1]]
+            # What else is wrong has checks of its own.
+            found = [fault for fault in found if fault.check in (STRUCTURE, SEEDS)]
+            faults += [f"{name}: {fault.message}" for fault in found[:1]]
             if case in ("no seeds", "isolated seeds") and subject.kind == "seed" and subject.law.graph_edges:
                 outputs = batch.at_seeds(batch.blocks[-1].indptr.diff())
                 if int(outputs.sum()):

@@ -120,62 +120,126 @@ class Estimates:
     def __init__(self, subject: Subject, aggregation: str):
         self.aggregation = aggregation
         self.graph = subject.dataset.graph
-        generator = torch.Generator().manual_seed(9)
-        normal = torch.randn(subject.num_nodes, 2, generator=generator, dtype=torch.float64).numpy()
-        self.x = np.column_stack([np.ones(subject.num_nodes), normal[:, 0], np.exp(normal[:, 1])])
+        num_nodes = self.graph.num_nodes
+        self.x = _features(num_nodes, seed=9)
         block = self.graph.to_block()
-        self.target = self._aggregate(block, np.arange(subject.num_nodes))
-        self.scale = self._aggregate(block, np.arange(subject.num_nodes), absolute=True)
-        self.layers: list[Deviations] = []
+        self.target = self._aggregate(block, np.arange(num_nodes))
+        # Each pair of nodes with an edge, and what an estimate may lack where it was never drawn.
+        edge = self._edge_weights(block)
+        src, dst = self.graph.to_edge_index().numpy()
+        self.pairs, pair = np.unique(dst * num_nodes + src, return_inverse=True)
+        weight = np.bincount(pair, weights=np.abs(edge), minlength=self.pairs.size)
+        self.share = weight[:, None] * np.abs(self.x[self.pairs % num_nodes])
+        self.layers: list[_Layer] = []
         self.num_all = self.num_drawn = 0
 
     def add(self, batch: MiniBatch) -> None:
         ids = batch.node_ids.numpy()
-        for layer, block in enumerate(batch.blocks):
-            if layer == len(self.layers):
-                # Every destination by itself, and all of them together.
-                self.layers.append(Deviations((self.graph.num_nodes + 1) * _NUM_FEATURES))
+        for number, block in enumerate(batch.blocks):
+            if number == len(self.layers):
+                self.layers.append(_Layer(self.graph.num_nodes, self.pairs.size))
+            layer = self.layers[number]
             dst = ids[: block.num_dst]
             off = self._aggregate(block, ids) - self.target[dst]
             # Of a node with several rows one counts: its rows are drawn alike.
             dst, first = np.unique(dst, return_index=True)
-            off = off[first]
-            cells = (dst[:, None] * _NUM_FEATURES + np.arange(_NUM_FEATURES)).ravel()
-            self.layers[layer].add(cells, off.ravel())
-            last = self.graph.num_nodes * _NUM_FEATURES + np.arange(_NUM_FEATURES)
-            self.layers[layer].add(last, off.sum(0))
+            layer.add(dst, off[first], self._largest_terms(block, ids)[first])
+            keys = ids[block.dst_index.numpy()] * self.graph.num_nodes + ids[block.indices.long().numpy()]
+            layer.seen[np.minimum(np.searchsorted(self.pairs, keys), self.pairs.size - 1)] = True
+            if block.inclusion_weight is not None and block.num_edges:
+                layer.largest_weight = max(layer.largest_weight, float(block.inclusion_weight.max()))
             self.num_drawn += block.num_edges
             self.num_all += int(self.graph.in_degree[torch.from_numpy(dst)].sum())
 
     def standard_errors(self) -> tuple[float, float]:
         """The most that a mean is off, and how much is too much."""
-        slack = np.vstack([1e-5 * self.scale + 1e-6, 1e-5 * self.scale.sum(0, keepdims=True) + 1e-6]).ravel()
-        num_layers = len(self.layers)
-        results = [layer.standard_errors(slack, min_count=_FEWEST) for layer in self.layers]
+        results = [layer.standard_errors(self._slack(layer)) for layer in self.layers]
         worst = max((float(np.nanmax(errors, initial=0)) for errors, _ in results), default=0.0)
         threshold = max((threshold for _, threshold in results), default=0.0)
         # Bonferroni over layers.
-        return worst, float(np.sqrt(threshold**2 + 2 * np.log(max(num_layers, 1))))
+        return worst, float(np.sqrt(threshold**2 + 2 * np.log(max(len(self.layers), 1))))
 
     @property
     def is_complete(self) -> bool:
         """Whether every in-edge was always there, so that nothing was tested."""
         return self.num_drawn == self.num_all
 
-    def _aggregate(self, block: Block, ids: np.ndarray, absolute: bool = False) -> np.ndarray:
-        """Weighted sums or means, float64 `(num_dst, _NUM_FEATURES)`."""
+    def _slack(self, layer: _Layer) -> np.ndarray:
+        """What each mean may be off by rounding, and for edges too rare to have been drawn, `(num_nodes + 1, ...)`."""
+        num_nodes = self.graph.num_nodes
+        dst = self.pairs // num_nodes
+        # Probabilities are at least about 1 / the largest weight; above this many draws, an edge that was never there
+        # is no accident.
+        enough = layer.largest_weight * np.log(max(self.pairs.size, 1) / FALSE_ALARM)
+        may_be_rare = ~layer.seen & (layer.counts[dst] < enough)
+        per_pair = self.share * (may_be_rare + 1e-5)[:, None]
+        slack = np.column_stack(
+            [np.bincount(dst, weights=per_pair[:, k], minlength=num_nodes) for k in range(_NUM_FEATURES)]
+        )
+        together = (slack * layer.counts[:, None]).sum(0) / max(layer.num_batches, 1)
+        return np.vstack([slack, together]) + 1e-6
+
+    def _edge_weights(self, block: Block) -> np.ndarray:
+        """What each edge's source is multiplied with."""
         weight = np.ones(block.num_edges)
         if block.inclusion_weight is not None:
             weight = block.inclusion_weight.double().numpy()
-        dst, src = block.dst_index.numpy(), ids[block.indices.long().numpy()]
+        dst = block.dst_index.numpy()
         if self.aggregation == "mean":
             total = np.bincount(dst, weights=weight, minlength=block.num_dst)
-            weight = weight / np.where(total > 0, total, 1)[dst]
-        elif block.edge_weight is not None:
-            weight = weight * block.edge_weight.double().numpy()
-        x = np.abs(self.x) if absolute else self.x
-        columns = [np.bincount(dst, weights=weight * x[src, k], minlength=block.num_dst) for k in range(_NUM_FEATURES)]
+            return np.asarray(weight / np.where(total > 0, total, 1)[dst])
+        return weight if block.edge_weight is None else np.asarray(weight * block.edge_weight.double().numpy())
+
+    def _largest_terms(self, block: Block, ids: np.ndarray) -> np.ndarray:
+        """The largest of the terms that each destination's estimate is made of, `(num_dst, _NUM_FEATURES)`."""
+        terms = np.abs(self._edge_weights(block)[:, None] * self.x[ids[block.indices.long().numpy()]])
+        indptr = block.indptr.numpy()
+        out = np.zeros((block.num_dst, _NUM_FEATURES))
+        rows = np.flatnonzero(np.diff(indptr))
+        if rows.size:
+            out[rows] = np.maximum.reduceat(terms, indptr[rows])
+        return out
+
+    def _aggregate(self, block: Block, ids: np.ndarray) -> np.ndarray:
+        """Weighted sums or means, float64 `(num_dst, _NUM_FEATURES)`."""
+        weight = self._edge_weights(block)
+        dst, src = block.dst_index.numpy(), ids[block.indices.long().numpy()]
+        columns = [
+            np.bincount(dst, weights=weight * self.x[src, k], minlength=block.num_dst) for k in range(_NUM_FEATURES)
+        ]
         return np.column_stack(columns)
+
+
+class _Layer:
+    """The deviations of one layer: of every destination by itself, and of all of them together."""
+
+    def __init__(self, num_nodes: int, num_pairs: int):
+        self.deviations = Deviations((num_nodes + 1) * _NUM_FEATURES)
+        self.num_nodes = num_nodes
+        self.seen = np.zeros(num_pairs, bool)
+        self.largest_weight = 1.0
+        self.num_batches = 0
+
+    def add(self, dst: np.ndarray, off: np.ndarray, terms: np.ndarray) -> None:
+        features = np.arange(_NUM_FEATURES)
+        self.deviations.add((dst[:, None] * _NUM_FEATURES + features).ravel(), off.ravel(), terms.ravel())
+        self.deviations.add(self.num_nodes * _NUM_FEATURES + features, off.sum(0), terms.max(0, initial=0))
+        self.num_batches += 1
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How often each node was a destination, float64 `(num_nodes,)`."""
+        return self.deviations.count[: self.num_nodes * _NUM_FEATURES : _NUM_FEATURES]
+
+    def standard_errors(self, slack: np.ndarray) -> tuple[np.ndarray, float]:
+        return self.deviations.standard_errors(slack.ravel(), min_count=_FEWEST)
+
+
+def _features(num_nodes: int, seed: int) -> np.ndarray:
+    """Ones, numbers of both signs, and positive ones some of which are large; float64 `(num_nodes, _NUM_FEATURES)`."""
+    generator = torch.Generator().manual_seed(seed)
+    normal = torch.randn(num_nodes, 2, generator=generator, dtype=torch.float64).numpy()
+    return np.column_stack([np.ones(num_nodes), normal[:, 0], np.exp(normal[:, 1])])
 
 
 class NodeInclusion:
@@ -183,10 +247,12 @@ class NodeInclusion:
 
     def __init__(self, subject: Subject):
         self.counts = np.zeros(subject.num_nodes)
+        self.num_nodes = 0
         self.num_draws = 0
 
     def add(self, batch: MiniBatch) -> None:
-        self.counts[np.unique(batch.node_ids[: batch.blocks[-1].num_dst].numpy())] += 1
+        self.counts[np.unique(batch.seed_nodes.numpy())] += 1
+        self.num_nodes += batch.num_outputs
         self.num_draws += 1
 
 
@@ -194,11 +260,11 @@ class LossWeights:
     """Weighted sums over a mini-batch's seeds, against those over all nodes."""
 
     def __init__(self, subject: Subject):
-        generator = torch.Generator().manual_seed(8)
-        values = torch.randn(subject.num_nodes, 2, generator=generator, dtype=torch.float64).numpy()
-        self.x = np.column_stack([np.ones(subject.num_nodes), values[:, 0], np.exp(values[:, 1])])
+        self.x = _features(subject.num_nodes, seed=8)
         self.deviations = Deviations(_NUM_FEATURES)
         self.by_node = Deviations(subject.num_nodes)
+        self.seen = np.zeros(subject.num_nodes, bool)
+        self.largest_weight = 1.0
         self.has_weights = False
 
     def add(self, batch: MiniBatch) -> None:
@@ -207,8 +273,17 @@ class LossWeights:
         self.has_weights = True
         seeds, weight = batch.seed_nodes.numpy(), batch.seed_weight.double().numpy()
         self.deviations.add(np.arange(_NUM_FEATURES), weight @ self.x[seeds] - self.x.sum(0))
-        by_node = np.bincount(seeds, weights=weight, minlength=self.x.shape[0]) - 1
-        self.by_node.add(np.arange(by_node.size), by_node)
+        by_node = np.bincount(seeds, weights=weight, minlength=self.x.shape[0])
+        self.by_node.add(np.arange(by_node.size), by_node - 1, by_node)
+        self.seen[seeds] = True
+        self.largest_weight = max(self.largest_weight, float(weight.max(initial=0)))
+
+    def slack(self) -> tuple[np.ndarray, np.ndarray]:
+        """What sums, and nodes, may be off by rounding, and for nodes too rare to have been drawn."""
+        enough = self.largest_weight * np.log(self.seen.size / FALSE_ALARM)
+        may_be_rare = ~self.seen & (self.by_node.count < enough)
+        per_node = may_be_rare + 1e-5
+        return per_node @ np.abs(self.x), per_node
 
 
 @dataclass
@@ -267,7 +342,7 @@ def check_edge_inclusion(draws: list[Draws]) -> Row:
     always = True
     for drawn in draws:
         assert drawn.inclusion is not None
-        outcomes.append((drawn.subject.dataset.name, drawn.inclusion.p_value(), FALSE_ALARM))
+        outcomes.append((drawn.subject.name, drawn.inclusion.p_value(), FALSE_ALARM))
         always &= bool((drawn.inclusion.probability >= drawn.inclusion.size).all())
     row = statistic_row("edge inclusion", outcomes, True, "p")
     return _noted(row, "every edge always, at these settings" if always else "")
@@ -322,7 +397,7 @@ def check_node_inclusion(draws: list[Draws]) -> Row:
         if probability.shape != drawn.nodes.counts.shape:
             raise ValueError(f"law.node_inclusion must give {drawn.nodes.counts.size} numbers, got {probability.shape}")
         p_values = binomial_p_values(drawn.nodes.counts, drawn.nodes.num_draws, probability)
-        outcomes.append((drawn.subject.dataset.name, min(1.0, float(p_values.min() * p_values.size)), FALSE_ALARM))
+        outcomes.append((drawn.subject.name, min(1.0, float(p_values.min() * p_values.size)), FALSE_ALARM))
     return statistic_row("node inclusion", outcomes, True, "p")
 
 
@@ -336,7 +411,7 @@ def check_unbiased(draws: list[Draws], aggregation: str) -> Row:
     complete = True
     for drawn in draws:
         estimates = drawn.estimates[aggregation]
-        outcomes.append((drawn.subject.dataset.name, *estimates.standard_errors()))
+        outcomes.append((drawn.subject.name, *estimates.standard_errors()))
         complete &= estimates.is_complete
     row = statistic_row(f"unbiased {aggregation}", outcomes, False, "s.e.")
     return _noted(row, "nothing was left out, at these settings" if complete else "")
@@ -351,9 +426,10 @@ def check_loss_weights(draws: list[Draws]) -> Row:
     outcomes = []
     for drawn in draws:
         losses = drawn.losses
-        sums, threshold = losses.deviations.standard_errors(1e-5 * np.abs(losses.x).sum(0))
-        nodes, node_threshold = losses.by_node.standard_errors(np.full(losses.by_node.num_cells, 1e-5))
-        name, widening = drawn.subject.dataset.name, _widening(drawn)
+        sum_slack, node_slack = losses.slack()
+        sums, threshold = losses.deviations.standard_errors(sum_slack)
+        nodes, node_threshold = losses.by_node.standard_errors(node_slack)
+        name, widening = drawn.subject.name, _widening(drawn)
         outcomes.append((name, float(sums.max()), threshold * widening))
         outcomes.append((name, float(nodes.max()), node_threshold * widening))
     return statistic_row("loss weights", outcomes, False, "s.e.")
@@ -367,7 +443,7 @@ def _widening(drawn: Draws) -> float:
     sampler = drawn.subject.sampler
     if getattr(sampler, "normalization", None) != "estimated":
         return 1.0
-    nodes_per_batch = drawn.nodes.counts.sum() / drawn.nodes.num_draws
+    nodes_per_batch = drawn.nodes.num_nodes / drawn.nodes.num_draws
     num_counted = sampler.coverage * drawn.subject.num_nodes / nodes_per_batch
     return float(np.sqrt(1 + drawn.num_draws / num_counted))
 
@@ -380,7 +456,8 @@ def check_exact(subjects: list[Subject]) -> Row:
     outcomes = []
     for subject in subjects:
         batch = subject.draw(0)
-        num_layers = len(batch.blocks) if len(batch.blocks) > 1 else getattr(subject.sampler, "num_layers", 1)
+        # A subgraph serves models of several layers, up to its depth.
+        num_layers = len(batch.blocks) if len(batch.blocks) > 1 else getattr(subject.sampler, "depth", 1)
         graph = subject.dataset.graph
         x = torch.randn(graph.num_nodes, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
         for conv in ("gcn", "sage", "gin", "gat"):
@@ -392,7 +469,7 @@ def check_exact(subjects: list[Subject]) -> Row:
                 sampled = batch.at_seeds(model(x[batch.node_ids], blocks))
                 full: Tensor = model(x, graph.to_block())[batch.seed_nodes]
             difference = float((sampled - full).abs().max() / full.abs().max().clamp(min=1)) if full.numel() else 0.0
-            outcomes.append((f"{subject.dataset.name}: {conv}", difference, 1e-6))
+            outcomes.append((f"{subject.name}: {conv}", difference, 1e-6))
     return statistic_row("exact outputs", outcomes, False, "difference")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from gnnfast.graph import MiniBatch
+from gnnfast.verify.repeat import equal_row
 from gnnfast.verify.report import Row
 from gnnfast.verify.subject import Skip, Subject
 
@@ -21,7 +22,7 @@ def check_labels(subjects: list[Subject]) -> Row:
             message = _label_fault(subject, subject.draw(number))
             wrong += bool(message)
             total += 1
-            first = first or (f"{subject.dataset.name}: {message}" if message else "")
+            first = first or (f"{subject.name}: {message}" if message else "")
     return Row("pairs and labels", "failed" if wrong else "passed", f"{wrong} of {total} wrong", "0", first)
 
 
@@ -45,7 +46,7 @@ def _label_fault(subject: Subject, batch: MiniBatch) -> str:
 
 
 def check_negatives(subjects: list[Subject]) -> Row:
-    """Negatives of one source or destination are spread, and no pair is a seed edge or, if promised, an edge at all."""
+    """No negative is an edge of the graph, where that is promised (`avoid_edges`)."""
     _need_links(subjects)
     total = wrong = 0
     for subject in subjects:
@@ -67,6 +68,27 @@ def check_negatives(subjects: list[Subject]) -> Row:
     return Row("negatives", "failed" if wrong else "passed", f"{wrong} of {total} are edges", "0")
 
 
+def check_excluded(subjects: list[Subject]) -> Row:
+    """No message flows along a seed edge, in either direction, where that is promised (`exclude_seed_edges`)."""
+    _need_links(subjects)
+    if not getattr(subjects[0].sampler, "exclude_seed_edges", False):
+        raise Skip("not promised (exclude_seed_edges)")
+    outcomes = []
+    for subject in subjects:
+        num_nodes = subject.num_nodes
+        ends = torch.cat([subject.seeds, subject.seeds.flip(0)], dim=1)
+        excluded = ends[0] * num_nodes + ends[1]
+        wrong = total = 0
+        for number in range(_NUM_BATCHES):
+            batch = subject.draw(number)
+            for block in batch.blocks:
+                src, dst = batch.node_ids[block.edge_index]
+                wrong += int(torch.isin(src * num_nodes + dst, excluded).sum())
+                total += block.num_edges
+        outcomes.append((subject.name, wrong, total))
+    return equal_row("excluded edges", outcomes, "are seed edges")
+
+
 def _need_links(subjects: list[Subject]) -> None:
-    if subjects[0].kind != "link":
+    if not subjects:
         raise Skip("the sampler is not one of edges")

@@ -48,12 +48,20 @@ class Deviations:
         self.sum_of_squares = np.zeros(self.num_cells)
         self.largest = np.zeros(self.num_cells)
 
-    def add(self, cells: np.ndarray, values: np.ndarray) -> None:
-        """Takes one number for each of these cells, which must be distinct."""
+    def add(self, cells: np.ndarray, values: np.ndarray, ranges: np.ndarray | None = None) -> None:
+        """Takes one number for each of these cells, which must be distinct.
+
+        Args:
+            cells: int64.
+            values: One number for each.
+            ranges: How far the numbers of a cell may lie apart, as far as this one tells: a value that is nearly always
+                the same has a spread that few numbers show. None: as far as the values are from 0.
+        """
         self.count[cells] += 1
         self.sum[cells] += values
         self.sum_of_squares[cells] += values * values
-        self.largest[cells] = np.maximum(self.largest[cells], np.abs(values))
+        largest = np.abs(values) if ranges is None else np.maximum(np.abs(values), ranges)
+        self.largest[cells] = np.maximum(self.largest[cells], largest)
 
     def standard_errors(self, slack: np.ndarray, min_count: int = 1) -> tuple[np.ndarray, float]:
         """How many standard errors each mean is off, and how many are too many.
@@ -75,8 +83,6 @@ class Deviations:
             mean = self.sum / self.count
             variance = np.maximum(self.sum_of_squares / self.count - mean**2, 0)
             excess = np.abs(mean) - 2 * log_term / 3 * self.largest / self.count - slack
-            # Without any spread, the mean is the number itself: only rounding may part it from 0.
-            excess = np.where(variance <= 1e-20 * self.largest**2, np.abs(mean) - slack, excess)
             excess = np.maximum(excess, 0)
             errors = np.where(excess > 0, excess / np.sqrt(variance / self.count), 0.0)
         return np.where(judged, errors, np.nan), float(np.sqrt(2 * log_term))

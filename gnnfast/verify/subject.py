@@ -30,11 +30,13 @@ class Subject:
         factory: Makes the sampler of a graph, or of `graph`, `seed_nodes` and `labels` where it has such parameters.
         dataset: Graph, training nodes and labels.
         seed: What every draw is derived from.
+        wanted: The kind of its mini-batches that is looked at, where it makes several; None for the first it makes.
     """
 
     factory: Callable[..., Any]
     dataset: Dataset
     seed: int
+    wanted: Kind | None = None
     _faults: dict[int, list[Fault]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -50,6 +52,8 @@ class Subject:
 
     @cached_property
     def kind(self) -> Kind:
+        if self.wanted is not None:
+            return self.wanted
         if isinstance(self.sampler, EpochSampler):
             return "epoch"
         if isinstance(self.sampler, Sampler):
@@ -60,6 +64,11 @@ class Subject:
             f"{type(self.sampler).__name__} is no sampler: it has neither sample(seed_nodes, seed), "
             "sample_batch(batch, epoch_seed) nor sample_edges(seed_edges, seed)"
         )
+
+    @property
+    def makes_links(self) -> bool:
+        """Whether the sampler is one of edges too."""
+        return isinstance(self.sampler, LinkSampler)
 
     @property
     def has_halo(self) -> bool:
@@ -80,7 +89,18 @@ class Subject:
 
     def on(self, dataset: Dataset) -> Subject:
         """The same kind of sampler on another graph."""
-        return Subject(self.factory, dataset, self.seed)
+        return Subject(self.factory, dataset, self.seed, self.wanted)
+
+    def as_links(self) -> Subject:
+        """The same sampler, asked for mini-batches of edges."""
+        links = Subject(self.factory, self.dataset, self.seed, "link")
+        links.sampler = self.sampler
+        return links
+
+    @property
+    def name(self) -> str:
+        """What notes call it."""
+        return f"{self.dataset.name}, edges" if self.kind == "link" else self.dataset.name
 
     @cached_property
     def seeds(self) -> Tensor:

@@ -10,19 +10,19 @@ from typing import Any
 
 import torch
 
-from gnnfast.graph import CSCGraph, Dataset
+from gnnfast.graph import CSCGraph, Dataset, LinkDataset
 from gnnfast.verify import batches, edge_cases, law, links, repeat
 from gnnfast.verify.graphs import NUM_NODES, awkward_dataset, hub_graph, with_labels
 from gnnfast.verify.report import Report, Row
 from gnnfast.verify.subject import Skip, Subject
 
-_NUM_EXAMINED = 60  # mini-batches per graph that are looked at edge by edge
+_NUM_EXAMINED = 60  # mini-batches per graph that are looked at edge by edge, at most
 
 
 def verify(
     sampler_factory: Callable[..., Any],
     *,
-    dataset: Dataset | None = None,
+    dataset: Dataset | LinkDataset | None = None,
     graph: CSCGraph | None = None,
     seed: int = 0,
     num_draws: int = 2000,
@@ -59,6 +59,8 @@ def verify(
         raise ValueError(f"num_draws must be at least 100, got {num_draws}")
     if graph is not None:
         dataset = with_labels(graph, "the graph given")
+    elif isinstance(dataset, LinkDataset):
+        dataset = with_labels(dataset.graph, dataset.name)
     datasets = [dataset] if dataset is not None else _default_datasets(num_nodes)
     subjects = [Subject(sampler_factory, each, seed) for each in datasets]
     for subject in subjects:
@@ -66,7 +68,11 @@ def verify(
     started_at = perf_counter()
     report = Report(type(subjects[0].sampler).__name__, [], seed, num_draws)
     for name, check in _checks(subjects, num_draws, report.figures):
-        row = _run(name, check)
+        if batches.STRUCTURE in report.failed:
+            # Nothing but errors, or worse, can come of reading them.
+            row = Row(name, "skipped", note="the structure of mini-batches is broken")
+        else:
+            row = _run(name, check)
         report.rows.append(row)
         if progress is not None:
             progress(row)
@@ -85,6 +91,7 @@ def _default_datasets(num_nodes: int) -> list[Dataset]:
 def _checks(subjects: list[Subject], num_draws: int, figures: dict[str, float]) -> list[tuple[str, Callable[[], Row]]]:
     """Names and checks, in the order in which a reader wants to know."""
     first = subjects[0]
+    num_examined = min(_NUM_EXAMINED, num_draws // 5)
     # Of the undirected graph, whose law is that of the others, no statistics.
     draws = [law.Draws(subject, num_draws) for subject in subjects[:2]]
     forms = (
@@ -97,8 +104,11 @@ def _checks(subjects: list[Subject], num_draws: int, figures: dict[str, float]) 
         batches.DISTINCT_NODES,
     )
     cases = ("no seeds", "one seed", "isolated seeds", "duplicate seeds")
+    pairs = [subject if subject.kind == "link" else subject.as_links() for subject in subjects if subject.makes_links]
+    # A sampler of edges that also takes nodes is both.
+    all_kinds = [*subjects, *(pair for pair in pairs if pair not in subjects)]
     return [
-        *((name, partial(edge_cases.check_faults, subjects, name, _NUM_EXAMINED)) for name in forms),
+        *((name, partial(edge_cases.check_faults, all_kinds, name, num_examined)) for name in forms),
         ("edge inclusion", partial(law.check_edge_inclusion, draws)),
         ("hub inclusion", lambda: law.check_hub_inclusion(first, with_labels(hub_graph(), "hubs"))),
         ("node inclusion", partial(law.check_node_inclusion, draws)),
@@ -106,20 +116,21 @@ def _checks(subjects: list[Subject], num_draws: int, figures: dict[str, float]) 
         ("unbiased mean", partial(law.check_unbiased, draws, "mean")),
         ("loss weights", partial(law.check_loss_weights, draws)),
         ("exact outputs", partial(law.check_exact, subjects)),
-        ("same seed", partial(repeat.check_same_seed, subjects)),
-        ("other seeds", partial(repeat.check_other_seeds, subjects)),
-        ("global random state", partial(repeat.check_global_state, subjects)),
-        ("order of calls", partial(repeat.check_order, subjects)),
-        ("kept mini-batches", partial(repeat.check_kept_batches, subjects)),
-        ("threads", partial(repeat.check_threads, subjects)),
-        ("loader threads", partial(repeat.check_loader_threads, subjects)),
-        ("loader rows", partial(repeat.check_loader_rows, subjects)),
-        ("ranks", partial(repeat.check_ranks, subjects)),
-        ("resume", partial(repeat.check_resume, subjects[:2])),
-        *((case, partial(edge_cases.check_seeds, subjects, case)) for case in cases),
+        ("same seed", partial(repeat.check_same_seed, all_kinds)),
+        ("other seeds", partial(repeat.check_other_seeds, all_kinds)),
+        ("global random state", partial(repeat.check_global_state, all_kinds)),
+        ("order of calls", partial(repeat.check_order, all_kinds)),
+        ("kept mini-batches", partial(repeat.check_kept_batches, all_kinds)),
+        ("threads", partial(repeat.check_threads, all_kinds)),
+        ("loader threads", partial(repeat.check_loader_threads, all_kinds)),
+        ("loader rows", partial(repeat.check_loader_rows, all_kinds)),
+        ("ranks", partial(repeat.check_ranks, all_kinds)),
+        ("resume", partial(repeat.check_resume, all_kinds)),
+        *((case, partial(edge_cases.check_seeds, all_kinds, case)) for case in cases),
         ("graph without edges", partial(edge_cases.check_edgeless, first)),
-        ("pairs and labels", partial(links.check_labels, subjects)),
-        ("negatives", partial(links.check_negatives, subjects)),
+        ("pairs and labels", partial(links.check_labels, pairs)),
+        ("negatives", partial(links.check_negatives, pairs)),
+        ("excluded edges", partial(links.check_excluded, pairs)),
         ("memory", partial(edge_cases.check_memory, first, figures)),
     ]
 
