@@ -20,7 +20,7 @@ from gnnfast.sampler.node.labor import _Numbers
 from tests.minibatches import digest, tree
 from tests.strategies import csc_graphs
 
-NUM_DRAWS = 4000
+NUM_DRAWS = 2000
 all_fanouts = st.lists(st.sampled_from([-1, 1, 2, 3, 5]), min_size=1, max_size=3)
 options = st.fixed_dictionaries({"rounds": st.sampled_from([0, 1, 2, -1]), "layer_dependency": st.booleans()})
 

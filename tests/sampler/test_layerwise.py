@@ -21,7 +21,7 @@ from gnnfast.sampler.node.layerwise import LayerSampler
 from tests.minibatches import digest, tree
 from tests.strategies import csc_graphs
 
-NUM_DRAWS = 3000
+NUM_DRAWS = 2000
 MAKERS: dict[str, Callable[..., LayerSampler]] = {
     "ladies": LadiesSampler,
     "ladies_distinct": lambda *args, **kwargs: LadiesSampler(*args, **kwargs, replace=False),
