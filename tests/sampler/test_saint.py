@@ -19,7 +19,7 @@ from tests.minibatches import digest
 from tests.sampler.subgraph_draws import Draws, draw, inclusion_p_value, loss_errors, sum_errors, uneven_graph
 from tests.strategies import csc_graphs
 
-NUM_DRAWS = 10_000
+NUM_DRAWS = 20_000
 SAMPLERS = {
     "degree": lambda graph, **more: SaintNodeSampler(graph, 40, **more),
     "norm": lambda graph, **more: SaintNodeSampler(graph, 40, "norm", **more),

@@ -29,7 +29,7 @@ class RandomNodeSampler:
         ValueError: If there are fewer nodes than parts, or `normalization` is another word.
     """
 
-    def __init__(self, graph: CSCGraph, num_parts: int = 4, normalization: str = "batch", edge_ids: bool = False):
+    def __init__(self, graph: CSCGraph, num_parts: int = 8, normalization: str = "batch", edge_ids: bool = False):
         if not 1 <= num_parts <= graph.num_nodes:
             raise ValueError(f"num_parts must be from 1 to the number of nodes, {graph.num_nodes}; got {num_parts}")
         self.graph = graph
