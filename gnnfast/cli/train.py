@@ -170,10 +170,10 @@ def _ranges(config: DictConfig, dataset: Any) -> dict[str, Any]:
     Raises:
         ValueError: If the sampler is not one for pairs.
     """
-    if not hasattr(get_object(config._target_), "sample_edges"):
-        name = config._target_.rpartition(".")[2]
+    target = get_object(config._target_)
+    if isinstance(target, type) and not hasattr(target, "sample_edges"):
         raise ValueError(
-            f"{name} cannot sample for pairs of nodes, which {dataset.name} has: use sampler=link_neighbor"
+            f"{target.__name__} cannot sample for pairs of nodes, which {dataset.name} has: use sampler=link_neighbor"
         )
     ranges = {"dst_range": dataset.dst_range}
     if config.get("negatives") == "uniform":

@@ -34,6 +34,7 @@ def pair_metric(name: str, positive_scores: Tensor, negative_scores: Tensor) -> 
         name: "roc_auc" or "average_precision".
         positive_scores, negative_scores: Floating, one dimension, at least one each.
     """
+    # torchmetrics would take the sigmoid of scores, which makes large ones equal.
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     scores = torch.cat([positive_scores, negative_scores]).double().numpy()

@@ -46,4 +46,4 @@ def test_help_of_a_command_lists_its_groups(tmp_path):
 
     assert run.exit_code == 0
     assert "gnnfast train is powered by Hydra" in run.stdout
-    assert "model: gat, gatv2, gcn, gin, sage" in run.stdout
+    assert "model: gat, gatv2, gcn, gin, lightgcn, sage" in run.stdout

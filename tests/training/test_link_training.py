@@ -1,0 +1,188 @@
+"""The loop, its losses and its evaluation on tasks of pairs."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+import torch
+
+from gnnfast.datasets import link_split, planetoid
+from gnnfast.graph import FeatureStore, LinkDataset
+from gnnfast.loader import DataLoader
+from gnnfast.nn import GNN, DotDecoder, LightGCN, LinkModel, MLPDecoder, NodeEmbedding
+from gnnfast.sampler import FullGraphSampler, LinkNeighborSampler, NeighborSampler
+from gnnfast.training import LinkEvaluator, RowAdam, RunFolder, TrainingSettings, train
+from gnnfast.training.tasks import summed_pair_loss, summed_squares, task_of
+from tests.training.graphs import easy_dataset
+from tests.training.link_graphs import easy_links, easy_recommendations
+
+
+def fit(
+    dataset: LinkDataset, model: LinkModel, sampler: Any, lr: float = 0.01, batch_size: int = 256, **settings: Any
+) -> Any:
+    loader = DataLoader(dataset, sampler, batch_size=batch_size)
+    return train(
+        model,
+        loader,
+        RowAdam(model.parameters(), lr=lr),
+        TrainingSettings(**{"epochs": 15, "accelerator": "cpu", **settings}),
+    )
+
+
+def test_hidden_edges_are_found_by_features():
+    dataset = easy_links()
+    torch.manual_seed(0)
+    model = LinkModel(GNN(8, 16, 2, 16, conv="sage"), MLPDecoder(16, 16))
+    result = fit(dataset, model, LinkNeighborSampler(dataset.graph, [5, 5]))
+    assert result.metric == "roc_auc"
+    assert result.test["roc_auc"] > 0.75
+    assert set(result.test) == {"roc_auc", "average_precision", "mrr", "hits@10", "recall@20", "ndcg@20"}
+    assert result.loss == {}
+
+
+@pytest.mark.parametrize("loss", ["bce", "bpr", "softmax"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_tastes_are_found_without_features(loss: str, sparse: bool):
+    dataset = easy_recommendations()
+    torch.manual_seed(0)
+    model = LinkModel(LightGCN(8, 2), DotDecoder(), NodeEmbedding(70, 8, sparse=sparse))
+    sampler = LinkNeighborSampler(dataset.graph, [5, 5], 2, negatives="per_source", dst_range=(40, 69))
+    untrained = LinkEvaluator(dataset, 2).evaluate(model, "test")
+    result = fit(dataset, model, sampler, 0.05, loss=loss, embedding_penalty=1e-4, metric="recall@10", epochs=12)
+    assert result.metric == "recall@10"
+    assert set(result.test) == {"mrr", "hits@10", "recall@20", "ndcg@20"}
+    # Of 15 places of the taste some 10 are known: the others are the first of 20.
+    assert result.test["recall@20"] > 0.95
+    assert result.test["mrr"] > untrained["mrr"]
+
+
+def test_the_full_graph_and_whole_neighborhoods_train_alike():
+    dataset = easy_recommendations()
+    losses = []
+    arguments: dict[str, Any] = {"negatives": "per_source", "dst_range": (40, 69)}
+    for sampler in (
+        FullGraphSampler(dataset.graph, **arguments),
+        LinkNeighborSampler(dataset.graph, [-1], **arguments),
+    ):
+        torch.manual_seed(0)
+        model = LinkModel(LightGCN(8, 1), DotDecoder(), NodeEmbedding(70, 8))
+        result = fit(dataset, model, sampler, batch_size=64, loss="bpr", epochs=2, embedding_penalty=0.1)
+        losses.append([row["train_loss"] for row in result.history])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_losses_by_hand():
+    scores = torch.tensor([1.0, 2.0, 0.0, 1.0, -1.0, 3.0])  # two positives, two negatives of each
+    low = torch.nn.functional.softplus
+    pairs = low(torch.tensor([0.0 - 1, 1 - 1, -1 - 2, 3 - 2]))
+    assert float(summed_pair_loss("bpr", scores, 2)) == pytest.approx(float(pairs.sum()) / 2)
+    bce = low(-scores[:2]).sum() + low(scores[2:]).sum() / 2
+    assert float(summed_pair_loss("bce", scores, 2)) == pytest.approx(float(bce))
+    picked = -torch.log_softmax(torch.tensor([[1.0, 0, 1], [2, -1, 3]]), 1)[:, 0].sum()
+    assert float(summed_pair_loss("softmax", scores, 2)) == pytest.approx(float(picked))
+    inputs = torch.tensor([[1.0], [2.0], [3.0]])
+    rows = torch.tensor([[0, 0, 0], [1, 2, 2]])  # one positive, two negatives
+    assert float(summed_squares(inputs, rows, 1)) == 1 + 4 + 9
+
+
+def test_representations_are_those_of_the_whole_graph():
+    dataset = easy_links()
+    embedding = NodeEmbedding(dataset.num_nodes, 3)
+    model = LinkModel(GNN(11, 6, 2, 5, dropout=0.5), DotDecoder(), embedding)
+    rows = LinkEvaluator(dataset, 2).representations(model)
+    assert model.training
+    assert dataset.features is not None
+    model.eval()
+    inputs = model.inputs(dataset.features.rows, torch.arange(dataset.num_nodes))
+    expected = model.encoder(inputs, dataset.graph.to_block())
+    assert torch.allclose(rows, expected, atol=1e-5)
+
+
+def test_the_test_split_hides_validation_pairs_and_validation_does_not():
+    dataset = easy_recommendations()
+    evaluator = LinkEvaluator(dataset, 1)
+    known = {split: evaluator._ranker(split)._known.num_edges for split in ("val", "test")}
+    num_train, num_val = dataset.train_edges.shape[1], dataset.val_edges.shape[1]
+    assert known == {"val": 2 * num_train, "test": 2 * (num_train + num_val)}
+
+
+def test_a_run_leaves_its_folder(tmp_path: Any):
+    dataset = easy_recommendations()
+    model = LinkModel(LightGCN(8, 1), DotDecoder(), NodeEmbedding(70, 8))
+    loader = DataLoader(dataset, LinkNeighborSampler(dataset.graph, [3]), batch_size=128)
+    settings = TrainingSettings(epochs=2, accelerator="cpu")
+    train(model, loader, torch.optim.Adam(model.parameters()), settings, run_folder=tmp_path)
+    assert "embedding.weight" in RunFolder(tmp_path).load_checkpoint("best")["model"]
+    assert "val_recall@20" in (tmp_path / "metrics.csv").read_text()
+
+
+def without_features(dataset: LinkDataset) -> LinkDataset:
+    return LinkDataset("bare", dataset.graph, *dataset.split_ids.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"metric": "accuracy"}, "is no metric of pairs"),
+        ({"evaluation": "sampled"}, "for pairs use evaluation=exact"),
+        ({"embedding_penalty": 0.1}, "which the model does not have"),
+    ],
+)
+def test_settings_that_do_not_fit_pairs_are_refused(settings: dict[str, Any], message: str):
+    dataset = easy_links()
+    model = LinkModel(GNN(8, 4, 1, 4), DotDecoder())
+    with pytest.raises(ValueError, match=message):
+        fit(dataset, model, LinkNeighborSampler(dataset.graph, [2]), **settings)
+
+
+def test_models_that_do_not_fit_pairs_are_refused():
+    dataset = easy_links()
+    sampler = LinkNeighborSampler(dataset.graph, [2])
+    with pytest.raises(ValueError, match="wrap the model in a LinkModel"):
+        fit(dataset, GNN(8, 4, 1, 4), sampler)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="takes 9 channels, but its inputs have 8"):
+        fit(dataset, LinkModel(GNN(9, 4, 1, 4), DotDecoder()), sampler)
+    with pytest.raises(ValueError, match="rows for 7 of 120 nodes"):
+        fit(dataset, LinkModel(GNN(12, 4, 1, 4), DotDecoder(), NodeEmbedding(7, 4)), sampler)
+    with pytest.raises(ValueError, match="needs a NodeEmbedding"):
+        fit(without_features(dataset), LinkModel(GNN(8, 4, 1, 4), DotDecoder()), sampler)
+    with pytest.raises(ValueError, match="num_negatives=1 or more"):
+        fit(dataset, LinkModel(GNN(8, 4, 1, 4), DotDecoder()), LinkNeighborSampler(dataset.graph, [2], 0))
+    with pytest.raises(TypeError, match="use sampler=link_neighbor"):
+        DataLoader(dataset, NeighborSampler(dataset.graph, [2]))
+
+
+@pytest.mark.parametrize("settings", [{"metric": "mrr"}, {"loss": "bpr"}])
+def test_settings_of_pairs_are_refused_for_nodes(settings: dict[str, Any]):
+    dataset = easy_dataset()
+    loader = DataLoader(dataset, NeighborSampler(dataset.graph, [2]))
+    with pytest.raises(ValueError, match="is for pairs, but easy has labels of nodes"):
+        task_of(dataset, TrainingSettings(**settings)).check(GNN(8, 4, 1, 3), loader)
+
+
+@pytest.mark.parametrize("settings", [{"metric": "recall@0"}, {"embedding_penalty": -1.0}, {"loss": "hinge"}])
+def test_settings_out_of_range_are_refused(settings: dict[str, Any]):
+    with pytest.raises(ValueError, match=f"training.{next(iter(settings))} must be"):
+        TrainingSettings(**settings)
+
+
+def test_features_stay_half_precision_beside_embeddings():
+    dataset = easy_links()
+    assert dataset.features is not None
+    dataset.features = FeatureStore(dataset.features.rows.half())
+    model = LinkModel(GNN(12, 4, 1, 4), DotDecoder(), NodeEmbedding(120, 4))
+    result = fit(dataset, model, LinkNeighborSampler(dataset.graph, [2]), epochs=1)
+    assert 0 <= result.test["roc_auc"] <= 1
+
+
+@pytest.mark.skipif(not os.environ.get("GNNFAST_DATA"), reason="GNNFAST_DATA names no folder with the real graphs")
+@pytest.mark.slow
+def test_hidden_citations_of_cora_are_found():
+    dataset = link_split(planetoid("Cora"))
+    torch.manual_seed(0)
+    model = LinkModel(GNN(dataset.num_features, 64, 2, 64), DotDecoder())
+    sampler = LinkNeighborSampler(dataset.graph, [10, 10])
+    result = fit(dataset, model, sampler, batch_size=1024, epochs=50, evaluate_every=10)
+    assert result.test["roc_auc"] > 0.9
