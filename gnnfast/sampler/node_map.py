@@ -30,13 +30,10 @@ class NodeMap(Protocol):
     def nodes(self) -> np.ndarray:
         """The nodes by number, int64, `(count,)`; valid until the next call of another method."""
 
-    def count_induced(self, indptr: np.ndarray, indices: np.ndarray, out_indptr: np.ndarray) -> None:
-        """Counts each node's in-edges from numbered nodes into `out_indptr`, int64, `(count + 1,)`."""
-
-    def fill_induced(
+    def induce(
         self, indptr: np.ndarray, indices: np.ndarray, out_indptr: np.ndarray, out: np.ndarray, out_edges: np.ndarray
     ) -> None:
-        """Lists those in-edges: sources' numbers into `out`, int32; positions in `indices` into `out_edges`, int64."""
+        """Lists the edges among numbered nodes; arguments as those of `kernels.cpu.induce.induce_dense`."""
 
 
 class DenseNodeMap:
@@ -61,13 +58,10 @@ class DenseNodeMap:
     def nodes(self) -> np.ndarray:
         return self._nodes[: self.count]
 
-    def count_induced(self, indptr: np.ndarray, indices: np.ndarray, out_indptr: np.ndarray) -> None:
-        induce.count_induced_dense(indptr, indices, self.nodes(), self._local_of, out_indptr)
-
-    def fill_induced(
+    def induce(
         self, indptr: np.ndarray, indices: np.ndarray, out_indptr: np.ndarray, out: np.ndarray, out_edges: np.ndarray
     ) -> None:
-        induce.fill_induced_dense(indptr, indices, self.nodes(), self._local_of, out_indptr, out, out_edges)
+        induce.induce_dense(indptr, indices, self.nodes(), self._local_of, out_indptr, out, out_edges)
 
 
 class HashNodeMap:
@@ -94,13 +88,10 @@ class HashNodeMap:
     def nodes(self) -> np.ndarray:
         return self._nodes[: self.count]
 
-    def count_induced(self, indptr: np.ndarray, indices: np.ndarray, out_indptr: np.ndarray) -> None:
-        induce.count_induced_hashed(indptr, indices, self.nodes(), self._keys, out_indptr)
-
-    def fill_induced(
+    def induce(
         self, indptr: np.ndarray, indices: np.ndarray, out_indptr: np.ndarray, out: np.ndarray, out_edges: np.ndarray
     ) -> None:
-        induce.fill_induced_hashed(indptr, indices, self.nodes(), self._keys, self._values, out_indptr, out, out_edges)
+        induce.induce_hashed(indptr, indices, self.nodes(), self._keys, self._values, out_indptr, out, out_edges)
 
     def _make_room(self, extra: int) -> None:
         needed = self.count + extra

@@ -5,77 +5,66 @@ import numpy as np
 from gnnfast.kernels.cpu.compile import inline, kernel, prefetch
 from gnnfast.kernels.cpu.relabel import find_slot
 
-_AHEAD = 16
+_NODES_AHEAD = 16
+_COLUMNS_AHEAD = 4
 
 
 @kernel
-def count_induced_dense(indptr, indices, nodes, local_of, out_indptr):
-    """Counts, for each numbered node, its in-edges from numbered nodes.
+def count_in_edges(indptr, nodes):
+    """The number of in-edges of some nodes together."""
+    count = 0
+    for i in range(nodes.size):
+        if i + _NODES_AHEAD < nodes.size:
+            prefetch(indptr, nodes[i + _NODES_AHEAD])
+        count += indptr[nodes[i] + 1] - indptr[nodes[i]]
+    return count
 
-    indptr      int64 (num_nodes + 1,)
-    indices     int32 or int64 (num_graph_edges,)
-    nodes       int64 (num_kept,)           node by number
-    local_of    int32 (num_nodes,)          number by node, -1 for none
-    out_indptr  int64 (num_kept + 1,)       filled
+
+@kernel
+def induce_dense(indptr, indices, nodes, local_of, out_indptr, out_indices, out_edges):
+    """Lists, for each numbered node, its in-edges from numbered nodes, in the order of its column.
+
+    One pass without a branch: every in-edge is written, and the next one over it if it leads out.
+
+    indptr       int64 (num_nodes + 1,)
+    indices      int32 or int64 (num_graph_edges,)
+    nodes        int64 (num_kept,)           node by number
+    local_of     int32 (num_nodes,)          number by node, -1 for none
+    out_indptr   int64 (num_kept + 1,)       filled
+    out_indices  int32 (num_in_edges + 1,)   its first out_indptr[-1] places filled with the sources' numbers
+    out_edges    int64 (num_in_edges + 1,)   the same with positions in `indices`
     """
+    k = 0
     out_indptr[0] = 0
     for i in range(nodes.size):
         _ask_for_column(indptr, indices, nodes, i)
-        count = 0
-        last = indptr[nodes[i] + 1]
-        for e in range(indptr[nodes[i]], last):
-            if e + _AHEAD < last:
-                prefetch(local_of, indices[e + _AHEAD])
-            count += local_of[indices[e]] >= 0
-        out_indptr[i + 1] = out_indptr[i] + count
-
-
-@kernel
-def fill_induced_dense(indptr, indices, nodes, local_of, out_indptr, out_indices, out_edges):
-    """Lists those in-edges in the order of their columns; other arguments as `count_induced_dense`'s.
-
-    out_indices  int32 (out_indptr[-1],)   filled with the sources' numbers
-    out_edges    int64 (out_indptr[-1],)   filled with positions in `indices`
-    """
-    for i in range(nodes.size):
-        _ask_for_column(indptr, indices, nodes, i)
-        k = out_indptr[i]
         for e in range(indptr[nodes[i]], indptr[nodes[i] + 1]):
             local = local_of[indices[e]]
-            if local >= 0:
-                out_indices[k] = local
-                out_edges[k] = e
-                k += 1
+            out_indices[k] = local
+            out_edges[k] = e
+            k += local >= 0
+        out_indptr[i + 1] = k
 
 
 @kernel
-def count_induced_hashed(indptr, indices, nodes, keys, out_indptr):
-    """As `count_induced_dense`, with the hash table of `relabel_hashed`."""
+def induce_hashed(indptr, indices, nodes, keys, values, out_indptr, out_indices, out_edges):
+    """As `induce_dense`, with the hash table of `relabel_hashed`."""
+    k = 0
     out_indptr[0] = 0
     for i in range(nodes.size):
-        count = 0
-        for e in range(indptr[nodes[i]], indptr[nodes[i] + 1]):
-            count += keys[find_slot(keys, np.int64(indices[e]))] >= 0
-        out_indptr[i + 1] = out_indptr[i] + count
-
-
-@kernel
-def fill_induced_hashed(indptr, indices, nodes, keys, values, out_indptr, out_indices, out_edges):
-    """As `fill_induced_dense`, with the hash table of `relabel_hashed`."""
-    for i in range(nodes.size):
-        k = out_indptr[i]
+        _ask_for_column(indptr, indices, nodes, i)
         for e in range(indptr[nodes[i]], indptr[nodes[i] + 1]):
             slot = find_slot(keys, np.int64(indices[e]))
-            if keys[slot] >= 0:
-                out_indices[k] = values[slot]
-                out_edges[k] = e
-                k += 1
+            out_indices[k] = values[slot]
+            out_edges[k] = e
+            k += keys[slot] >= 0
+        out_indptr[i + 1] = k
 
 
 @inline
 def _ask_for_column(indptr, indices, nodes, i):
     """Has the columns of nodes soon to come loaded."""
-    if i + 2 * _AHEAD < nodes.size:
-        prefetch(indptr, nodes[i + 2 * _AHEAD])
-    if i + 4 < nodes.size:
-        prefetch(indices, indptr[nodes[i + 4]])
+    if i + _NODES_AHEAD < nodes.size:
+        prefetch(indptr, nodes[i + _NODES_AHEAD])
+    if i + _COLUMNS_AHEAD < nodes.size:
+        prefetch(indices, indptr[nodes[i + _COLUMNS_AHEAD]])

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gnnfast.graph import Block, CSCGraph
 from gnnfast.kernels.cpu.gather import gather_values
+from gnnfast.kernels.cpu.induce import count_in_edges
 from gnnfast.runtime.buffers import BufferPool
 from gnnfast.sampler.node_map import NodeMapPool
 
@@ -53,10 +54,11 @@ class Inducer:
             if node_map.count < nodes.numel():
                 nodes = torch.from_numpy(node_map.nodes().copy())
             indptr = self._empty(nodes.numel() + 1, torch.int64)
-            node_map.count_induced(graph_indptr, graph_indices, indptr.numpy())
-            num_edges = int(indptr[-1])
-            indices, edges = self._empty(num_edges, torch.int32), self._empty(num_edges, torch.int64)
-            node_map.fill_induced(graph_indptr, graph_indices, indptr.numpy(), indices.numpy(), edges.numpy())
+            room = count_in_edges(graph_indptr, nodes.numpy()) + 1
+            indices, edges = self._empty(room, torch.int32), self._empty(room, torch.int64)
+            node_map.induce(graph_indptr, graph_indices, indptr.numpy(), indices.numpy(), edges.numpy())
+        num_edges = int(indptr[-1])
+        indices, edges = (self._cut(full, num_edges) for full in (indices, edges))
         edge_ids = None
         if self.edge_ids:
             edge_ids = edges if graph.edge_ids is None else self._at(graph.edge_ids, edges)
@@ -74,6 +76,10 @@ class Inducer:
         else:
             block.src_degree = CSCGraph(indptr, indices, edge_weight=block.edge_weight, validate=False).degree
         return block, edges
+
+    def _cut(self, full: Tensor, size: int) -> Tensor:
+        """The first entries, in memory of their size where most of it would lie idle."""
+        return full[:size] if 2 * size > full.numel() else self._empty(size, full.dtype).copy_(full[:size])
 
     def _at(self, values: Tensor, positions: Tensor) -> Tensor:
         out = self._empty(positions.numel(), values.dtype)
