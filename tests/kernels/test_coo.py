@@ -23,3 +23,21 @@ def test_listed_edges_are_those_of_the_reference(graph: CSCGraph, first_dst: int
     expected = reference.list_edges(graph.indptr, sources, edges, edge_ids, first_dst)
     for ours, theirs in zip((src, dst, ids), expected, strict=True):
         assert torch.equal(torch.from_numpy(ours), theirs)
+
+
+@given(graph=csc_graphs(), data=st.data())
+def test_edges_among_nodes_are_those_of_the_reference_and_marks_are_taken_back(graph: CSCGraph, data: st.DataObject):
+    chosen = data.draw(st.lists(st.integers(0, graph.num_nodes - 1), unique=True))
+    nodes = torch.tensor(chosen, dtype=torch.int64)
+    edge_ids = torch.empty(0, dtype=torch.int64) if graph.edge_ids is None else graph.edge_ids
+    marks, numbers = np.zeros(graph.num_nodes // 8 + 1, np.uint8), np.empty(graph.num_nodes, np.int32)
+    arrays = graph.indptr.numpy(), graph.indices.numpy()
+
+    count = cpu.count_edges_among(*arrays, nodes.numpy(), marks, numbers)
+    src, dst, ids = (np.empty(count, np.int64) for _ in range(3))
+    cpu.list_edges_among(*arrays, edge_ids.numpy(), nodes.numpy(), marks, numbers, src, dst, ids)
+
+    expected = reference.list_edges_among(graph.indptr, graph.indices, edge_ids, nodes)
+    for ours, theirs in zip((src, dst, ids), expected, strict=True):
+        assert torch.equal(torch.from_numpy(ours), theirs)
+    assert not marks.any()

@@ -15,6 +15,7 @@ from gnnfast.graph import CSCGraph
 from gnnfast.loader import DataLoader, PyGSampler, to_pyg_sampler
 from gnnfast.nn import GNN
 from gnnfast.sampler import LaborSampler, NeighborSampler, ShadowSampler
+from gnnfast.training import TrainingSettings, train
 from tests.loader.pyg_graphs import assert_cut_from, edge_pairs, small_data
 from tests.training.graphs import easy_dataset
 

@@ -132,7 +132,7 @@ def _pyg_sampler_class() -> Any:
             if seed_time is not None:
                 raise NotImplementedError(f"{type(self.sampler).__name__} does not draw by time")
             batch = self.sampler.sample(seed_nodes, int(torch.empty((), dtype=torch.int64).random_()))
-            return Drawn.of(batch, by_hop=hasattr(self.sampler, "num_layers")).to_output()
+            return Drawn.of(batch, by_hop=getattr(self.sampler, "expand", None) == "once").to_output()
 
         def __repr__(self) -> str:
             return f"{type(self).__name__}({self.sampler!r})"

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gnnfast.loader.compat.attributes import Attributes, graph_of, homogeneous
+from gnnfast.loader.compat.edges_among import EdgesAmong
 from gnnfast.loader.compat.threads import ThreadedLoader
 from gnnfast.partition import partition_graph
-from gnnfast.sampler.subgraph.induce import Inducer
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -84,7 +84,7 @@ class ClusterData(Dataset[Any]):
             torch.cat([sizes.new_zeros(1), torch.cumsum(sizes, 0)]), torch.argsort(part_of, stable=True)
         )
         self._attributes = Attributes(data)
-        self._inducer = Inducer(graph, edge_ids=True)
+        self._edges_among = EdgesAmong(graph)
 
     def __len__(self) -> int:
         return self.num_parts
@@ -101,8 +101,7 @@ class ClusterData(Dataset[Any]):
         Args:
             nodes: Global ids, int64, `(num_nodes,)`, distinct.
         """
-        block = self._inducer.induce(nodes)
-        return self._attributes.cut(nodes, block.edge_index, block.edge_ids)
+        return self._attributes.cut(nodes, *self._edges_among.take(nodes))
 
     def refresh(self) -> None:
         """Takes over what was changed in `data`."""

@@ -39,7 +39,7 @@ class Drawn:
         """All edges of a mini-batch, each once, and a row for every seed.
 
         Args:
-            by_hop: Whether its blocks are one per hop; they are counted where every node was expanded once.
+            by_hop: Whether every node was expanded once, at the hop that reached it, so that hops can be counted.
         """
         widest, last = batch.blocks[0], batch.blocks[-1]
         if all(_is_prefix(block, widest) for block in batch.blocks):

@@ -17,11 +17,11 @@ from gnnfast.kernels.cpu.coo import list_edges
 from gnnfast.kernels.reference.random import derive_seed
 from gnnfast.loader.compat.attributes import graph_of
 from gnnfast.loader.compat.drawn import Drawn
+from gnnfast.loader.compat.edges_among import EdgesAmong
 from gnnfast.runtime.buffers import BufferPool
 from gnnfast.sampler import WeightedNeighborSampler
 from gnnfast.sampler.node.hops import check_fanouts, check_seeds
 from gnnfast.sampler.node_map import NodeMapPool
-from gnnfast.sampler.subgraph.induce import Inducer
 
 _NO_IDS = np.empty(0, np.int64)
 # PyG's samplers draw from generators of the process.
@@ -154,14 +154,14 @@ class PyGNeighborhoods:
             raise ValueError("weight_attr belongs to the sampler: pass it to the one given as neighbor_sampler")
         self.sampler: Any = sampler
         self._transform = transform
-        self._inducer: Inducer | None = None
+        self._edges_among: EdgesAmong | None = None
         if sampler is None:
             graph = graph_of(data)
             # A torch_geometric.sampler.NumNeighbors has its list under `values`.
             fanouts = list(getattr(num_neighbors, "values", num_neighbors))
             weight = None if weight_attr is None else _in_graph_order(data[weight_attr], graph)
             self.sampler = Neighborhoods(graph, fanouts, replace, weight)
-            self._inducer = Inducer(graph, edge_ids=True) if self.subgraph_type == "induced" else None
+            self._edges_among = EdgesAmong(graph) if self.subgraph_type == "induced" else None
 
     def draw(self, seed_nodes: Tensor, seed: int, input_id: Tensor) -> Drawn:
         """The subgraph around some seeds, whose rows come first, repeated ones again.
@@ -190,14 +190,15 @@ class PyGNeighborhoods:
 
     def _draw_own(self, sampler: Neighborhoods, seed_nodes: Tensor, seed: int) -> tuple[Drawn, Tensor]:
         drawn, seed_rows = sampler.draw(seed_nodes, seed)
-        if self._inducer is not None:
-            block = self._inducer.induce(drawn.node_ids)
-            drawn = Drawn(drawn.node_ids, block.edge_index, block.edge_ids)
+        if self._edges_among is not None:
+            drawn = Drawn(drawn.node_ids, *self._edges_among.take(drawn.node_ids))
         return drawn, seed_rows
 
     def _draw_foreign(self, seed_nodes: Tensor, seed: int, input_id: Tensor) -> Drawn:
         if not hasattr(self.sampler, "sample_from_nodes"):
-            return Drawn.of(self.sampler.sample(seed_nodes, seed), by_hop=hasattr(self.sampler, "num_layers"))
+            return Drawn.of(
+                self.sampler.sample(seed_nodes, seed), by_hop=getattr(self.sampler, "expand", None) == "once"
+            )
         return draw_with_pyg(self.sampler, seed_nodes, seed, input_id)
 
     def _directed(self, drawn: Drawn) -> Drawn:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from gnnfast.loader.compat.attributes import Attributes, graph_of, homogeneous
+from gnnfast.loader.compat.edges_among import EdgesAmong
 from gnnfast.loader.compat.threads import ThreadedLoader
-from gnnfast.sampler.subgraph.induce import Inducer
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -32,12 +32,11 @@ class RandomNodeLoader(ThreadedLoader):
         self.num_parts = num_parts
         self.num_nodes = int(data.num_nodes)
         self._attributes = Attributes(data)
-        self._inducer = Inducer(graph_of(data), edge_ids=True)
+        self._edges_among = EdgesAmong(graph_of(data))
         super().__init__(self.num_nodes, batch_size=math.ceil(self.num_nodes / num_parts), **kwargs)
 
     def _begin_epoch(self) -> None:
         self._attributes.refresh()
 
     def _make_batch(self, index: Tensor, seed: int) -> Any:
-        block = self._inducer.induce(index)
-        return self._attributes.cut(index, block.edge_index, block.edge_ids)
+        return self._attributes.cut(index, *self._edges_among.take(index))

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from gnnfast.graph import CSCGraph
+from gnnfast.kernels.reference.random import derive_seed
 from gnnfast.loader.compat.attributes import Attributes, graph_of, homogeneous
+from gnnfast.loader.compat.edges_among import EdgesAmong
 from gnnfast.loader.compat.threads import ThreadedLoader
 from gnnfast.sampler import SaintEdgeSampler, SaintNodeSampler, SaintWalkSampler
 
@@ -59,6 +61,7 @@ class GraphSAINTSampler(ThreadedLoader):
         self._attributes = Attributes(data)
         graph = graph_of(data)
         self.N, self.E = graph.num_nodes, graph.num_edges
+        self._edges_among = EdgesAmong(graph)
         self._sampler = self._make_sampler(graph, batch_size)
         super().__init__(num_steps, batch_size=1, **kwargs)
 
@@ -70,14 +73,18 @@ class GraphSAINTSampler(ThreadedLoader):
         self._attributes.refresh()
 
     def _make_batch(self, index: Tensor, seed: int) -> Any:
+        if self.sample_coverage == 0:
+            nodes = self._sampler._draw_distinct(derive_seed(seed, 0))
+            batch = self._attributes.cut(nodes, *self._edges_among.take(nodes))
+            batch._store._mapping["num_nodes"] = nodes.numel()
+            return batch
         drawn = self._sampler.sample_batch(0, seed)
         block = drawn.blocks[0]
         batch = self._attributes.cut(drawn.node_ids, block.edge_index, block.edge_ids)
         store = batch._store._mapping
         store["num_nodes"] = drawn.node_ids.numel()
-        if self.sample_coverage > 0:
-            store["node_norm"] = drawn.seed_weight / self.N
-            store["edge_norm"] = block.inclusion_weight
+        store["node_norm"] = drawn.seed_weight / self.N
+        store["edge_norm"] = block.inclusion_weight
         return batch
 
     @property
