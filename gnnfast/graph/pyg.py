@@ -70,7 +70,7 @@ def dataset_to_pyg(dataset: Dataset) -> Data:
 def minibatch_to_pyg(batch: MiniBatch) -> Data:
     """One PyG `Data` with the edges of all blocks, each source-destination pair of a redrawn hop once.
 
-    A seed that came twice counts once: PyG's scripts read the outputs of the first `batch_size` rows.
+    PyG's scripts read the outputs of the first `batch_size` rows: seeds come first, one that came twice counts once.
     """
     from torch_geometric.data import Data
 
@@ -84,16 +84,26 @@ def minibatch_to_pyg(batch: MiniBatch) -> Data:
         edge_index = edge_index[:, first]
         if edge_weight is not None:
             edge_weight = torch.cat([b.edge_weight for b in batch.blocks if b.edge_weight is not None])[first]
-    data = Data(x=batch.x, y=batch.y, edge_index=edge_index, num_nodes=batch.num_nodes)
-    data.n_id, data.input_id, data.batch_size = batch.node_ids, batch.seed_nodes, batch.num_seeds
+    x, y, node_ids, num_seeds = batch.x, batch.y, batch.node_ids, batch.num_seeds
     if batch.seed_rows is not None:
-        data.batch_size = batch.blocks[-1].num_dst
-        data.input_id = batch.node_ids[: data.batch_size]
-        if batch.y is not None:
-            data.y = batch.y.new_empty(data.batch_size, *batch.y.shape[1:]).index_copy(0, batch.seed_rows, batch.y)
+        order, first_seed = _seeds_first(batch.seed_rows, batch.num_nodes)
+        new_row = torch.empty_like(order).index_copy_(0, order, torch.arange(order.numel(), device=order.device))
+        edge_index, node_ids, num_seeds = new_row[edge_index], node_ids[order], first_seed.numel()
+        x, y = None if x is None else x[order], None if y is None else y[first_seed]
+    data = Data(x=x, y=y, edge_index=edge_index, num_nodes=batch.num_nodes)
+    data.n_id, data.input_id, data.batch_size = node_ids, node_ids[:num_seeds], num_seeds
     if edge_weight is not None:
         data.edge_weight = edge_weight
     return data
+
+
+def _seeds_first(seed_rows: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
+    """All rows, those of seeds before the others; and for each of these the first seed that it belongs to."""
+    seeds = torch.arange(seed_rows.numel(), device=seed_rows.device)
+    first_seed = seed_rows.new_full((num_rows,), seeds.numel())
+    first_seed.scatter_reduce_(0, seed_rows, seeds, "amin")
+    is_seed = first_seed < seeds.numel()
+    return torch.argsort(~is_seed, stable=True), first_seed[is_seed]
 
 
 def _is_prefix(block: Block, widest: Block) -> bool:

@@ -82,3 +82,22 @@ def test_pyg_sees_a_seed_that_came_twice_once(with_labels: bool):
     assert data.batch_size == 2
     assert data.input_id.tolist() == [8, 6]
     assert data.y is None or data.y.tolist() == [8, 6]
+
+
+def test_seeds_inside_a_subgraph_come_first_in_pygs_data():
+    graph = CSCGraph.from_edge_index(torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0]]))
+    batch = MiniBatch(
+        torch.tensor([30, 10, 30]),
+        torch.tensor([0, 10, 20, 30]),
+        [graph.to_block()],
+        seed_rows=torch.tensor([3, 1, 3]),
+        x=torch.tensor([[0.0], [1.0], [2.0], [3.0]]),
+        y=torch.tensor([7, 8, 7]),
+    )
+    data = batch.to_pyg()
+    assert data.n_id.tolist() == [10, 30, 0, 20]
+    assert data.input_id.tolist() == [10, 30]
+    assert data.batch_size == 2
+    assert data.y.tolist() == [8, 7]
+    assert data.x.view(-1).tolist() == [1, 3, 0, 2]
+    assert sorted(data.n_id[data.edge_index].T.tolist()) == [[0, 10], [10, 20], [20, 30], [30, 0]]
