@@ -45,7 +45,7 @@ class GASSampler:
     def __init__(
         self,
         graph: CSCGraph,
-        num_parts: int = 40,
+        num_parts: int = 80,
         parts_per_batch: int = 4,
         method: str = "auto",
         partition_seed: int = 0,
