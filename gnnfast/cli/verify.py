@@ -52,7 +52,9 @@ def _job(config: DictConfig, reports: list[tuple[str, Report]]) -> None:
     sampler_config = config.sampler if own_data else _for_small_graphs(config)
 
     def make(graph: Any, seed_nodes: Any, labels: Any) -> Any:
-        return build_sampler(sampler_config, SimpleNamespace(graph=graph, train_ids=seed_nodes, labels=labels))
+        return build_sampler(
+            sampler_config, SimpleNamespace(task="node", graph=graph, train_ids=seed_nodes, labels=labels)
+        )
 
     dataset = build(own_data) if own_data else None
     report = verify(make, dataset=dataset, seed=config.seed, num_draws=config.draws, num_nodes=config.num_nodes)
