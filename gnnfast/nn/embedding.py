@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 
-class NodeEmbedding(torch.nn.Module):
+# DDP asks `nn.Embedding` whether gradients are sparse.
+class NodeEmbedding(torch.nn.Embedding):
     """One learned row per node.
 
     Args:
@@ -22,21 +23,18 @@ class NodeEmbedding(torch.nn.Module):
     """
 
     def __init__(self, num_nodes: int, channels: int = 64, std: float = 0.1, sparse: bool = False):
-        super().__init__()
         if min(num_nodes, channels) < 1 or std <= 0:
             raise ValueError(f"num_nodes, channels and std must be positive, got {num_nodes=}, {channels=}, {std=}")
         self.std = std
-        self.sparse = sparse
-        self.weight = torch.nn.Parameter(torch.empty(num_nodes, channels))
-        self.reset_parameters()
+        super().__init__(num_nodes, channels, sparse=sparse)
 
     @property
     def num_nodes(self) -> int:
-        return self.weight.shape[0]
+        return self.num_embeddings
 
     @property
     def channels(self) -> int:
-        return self.weight.shape[1]
+        return self.embedding_dim
 
     def reset_parameters(self) -> None:
         torch.nn.init.normal_(self.weight, std=self.std)
@@ -45,11 +43,8 @@ class NodeEmbedding(torch.nn.Module):
         """The rows of some nodes, `(num_ids, channels)`."""
         if not self.sparse and node_ids.is_cpu and self._are_all_in_order(node_ids):
             return self.weight
-        return torch.nn.functional.embedding(node_ids, self.weight, sparse=self.sparse)
+        return super().forward(node_ids)
 
     def _are_all_in_order(self, node_ids: Tensor) -> bool:
         """Steps on the whole graph need no copy of the table, and no scattering of its gradient."""
         return node_ids.numel() == self.num_nodes and torch.equal(node_ids, torch.arange(self.num_nodes))
-
-    def extra_repr(self) -> str:
-        return f"{self.num_nodes}, {self.channels}, sparse={self.sparse}"

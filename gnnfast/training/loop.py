@@ -195,7 +195,7 @@ def _train_epoch(
         num_seeds += _step_seeds(batch)
         work += _work(batch, num_layers)
         if progress:
-            progress.step(epoch, step, batch.num_seeds)
+            progress.step(epoch, step, batch.num_seeds if batch.seed_edges is None else _step_seeds(batch))
     # A restored loader may have handed out the whole epoch already.
     mean_loss = float(total_loss) / max(num_seeds, 1)
     if not math.isfinite(mean_loss):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +62,19 @@ def test_what_does_not_fit_is_answered_in_a_line(tmp_path: Path, arguments: tupl
     assert run.exit_code != 0
     assert message in run.stderr
     assert len(run.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif(not os.environ.get("GNNFAST_DATA"), reason="GNNFAST_DATA names no folder with the real graphs")
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "metric", "least"),
+    [
+        (("experiment=gowalla_lightgcn", "training.epochs=16"), "recall@20", 0.14),
+        (("experiment=link/cora_gcn",), "roc_auc", 0.9),
+        (("experiment=facebook_pages_gcn",), "accuracy", 0.93),
+    ],
+)
+def test_recipes_reach_what_they_promise(tmp_path: Path, arguments: tuple[str, ...], metric: str, least: float):
+    run = gnnfast("train", *arguments, folder=tmp_path)
+    assert run.exit_code == 0, run.stderr
+    assert result_of(run_folders(tmp_path)[0])["test"][metric] >= least
