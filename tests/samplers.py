@@ -13,8 +13,6 @@ from gnnfast.cli.hydra_app import config_dir
 from gnnfast.graph import Dataset
 
 SAMPLERS = sorted(path.stem for path in (config_dir() / "sampler").glob("*.yaml"))
-# Takes pairs of nodes, which tasks on nodes do not have.
-NODE_SAMPLERS = [name for name in SAMPLERS if name != "link_neighbor"]
 
 
 def make_sampler(name: str, dataset: Dataset, **settings: Any) -> Any:

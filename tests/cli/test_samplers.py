@@ -8,10 +8,10 @@ import pytest
 
 from tests.cli.command import gnnfast as gnnfast_command
 from tests.cli.command import result_of, run_folders
-from tests.samplers import NODE_SAMPLERS
+from tests.samplers import SAMPLERS
 
 
-@pytest.mark.parametrize("name", NODE_SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_config_trains(name: str, tmp_path: Path):
     done = gnnfast_command(
         "train", f"sampler={name}", "training.epochs=2", folder=tmp_path, XDG_CACHE_HOME=str(tmp_path)

@@ -16,7 +16,7 @@ from gnnfast.graph import Dataset
 from gnnfast.loader import DataLoader
 from gnnfast.sampler import Law
 from tests.minibatches import digest
-from tests.samplers import NODE_SAMPLERS, SAMPLERS, make_sampler
+from tests.samplers import SAMPLERS, make_sampler
 
 
 @cache
@@ -24,7 +24,7 @@ def dataset() -> Dataset:
     return synthetic(num_nodes=3000, seed=1)
 
 
-@pytest.mark.parametrize("name", NODE_SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_mini_batches_are_equal_for_0_1_2_and_8_threads(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     digests = set()
@@ -37,7 +37,7 @@ def test_mini_batches_are_equal_for_0_1_2_and_8_threads(name: str, tmp_path: Pat
     assert len(digests) == 1
 
 
-@pytest.mark.parametrize("name", NODE_SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_the_shares_of_ranks_hold_every_seed_of_a_step_once(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     sampler = make_sampler(name, dataset())
@@ -68,9 +68,9 @@ for name in ("torch_sparse", "torch_scatter", "pyg_lib", "torch_cluster", "mtkah
 import warnings
 from gnnfast.datasets import synthetic
 from gnnfast.loader import DataLoader
-from tests.samplers import NODE_SAMPLERS, make_sampler
+from tests.samplers import SAMPLERS, make_sampler
 dataset = synthetic(num_nodes=1000, seed=1)
-for name in NODE_SAMPLERS:
+for name in SAMPLERS:
     batch = next(iter(DataLoader(dataset, make_sampler(name, dataset), batch_size=100, num_threads=0)))
     assert batch.num_seeds > 0, name
     print(name)
@@ -84,4 +84,4 @@ for name in NODE_SAMPLERS:
         cwd=Path(__file__).parents[2],
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == NODE_SAMPLERS
+    assert done.stdout.split() == SAMPLERS
