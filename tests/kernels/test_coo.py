@@ -31,11 +31,15 @@ def test_edges_among_nodes_are_those_of_the_reference_and_marks_are_taken_back(g
     nodes = torch.tensor(chosen, dtype=torch.int64)
     edge_ids = torch.empty(0, dtype=torch.int64) if graph.edge_ids is None else graph.edge_ids
     marks, numbers = np.zeros(graph.num_nodes // 8 + 1, np.uint8), np.empty(graph.num_nodes, np.int32)
-    arrays = graph.indptr.numpy(), graph.indices.numpy()
+    columns = graph.indptr.numpy(), graph.indices.numpy()
+    mark = nodes.numpy(), marks, numbers
 
-    count = cpu.count_edges_among(*arrays, nodes.numpy(), marks, numbers)
+    room = 1 + int(graph.in_degree[nodes].sum())
+    assert cpu.find_edges_among(*columns, *mark, np.empty(0, np.int64), np.empty(0, np.int32)) == -room
+    found = np.empty(room, np.int64), np.empty(room, np.int32)
+    count = cpu.find_edges_among(*columns, *mark, *found)
     src, dst, ids = (np.empty(count, np.int64) for _ in range(3))
-    cpu.list_edges_among(*arrays, edge_ids.numpy(), nodes.numpy(), marks, numbers, src, dst, ids)
+    cpu.list_edges_among(columns[1], edge_ids.numpy(), *mark, *found, src, dst, ids)
 
     expected = reference.list_edges_among(graph.indptr, graph.indices, edge_ids, nodes)
     for ours, theirs in zip((src, dst, ids), expected, strict=True):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gnnfast.kernels.cpu.compile import inline, kernel, prefetch
+from gnnfast.kernels.cpu.compile import kernel, prefetch
 
 _AHEAD = 16
 
@@ -34,57 +34,58 @@ def list_edges(indptr, sources, edges, edge_ids, first_dst, out_src, out_dst, ou
 
 
 @kernel
-def count_edges_among(indptr, indices, nodes, is_chosen, local_of):
-    """Counts the edges among some nodes, and marks them for `list_edges_among`.
+def find_edges_among(indptr, indices, nodes, is_chosen, local_of, out_edges, out_dst):
+    """Finds the edges among some nodes, column by column, and marks the nodes for `list_edges_among`.
 
-    One bit per node, which fits into the smallest cache where a number would not, answers for most edges.
+    One bit per node, which fits into the smallest cache where a number would not, answers for every edge. Every edge is
+    written and the next one over it, unless it was found: nothing to mispredict.
 
     indptr     int64 (num_nodes + 1,)
     indices    integers (num_graph_edges,)
     nodes      int64 (num_chosen,)                distinct
-    is_chosen  uint8 (num_nodes // 8 + 1,)        all 0; bits of `nodes` are set
+    is_chosen  uint8 (num_nodes // 8 + 1,)        all 0, or left so by a call without room; bits of `nodes` are set
     local_of   int32 (num_nodes,)                 positions in `nodes` are filled in for them
+    out_edges  int64 (room,)                      filled with positions in `indices`
+    out_dst    int32 (room,)                      filled with local ids
+
+    Returns the number of edges found, or -room where that is too little.
     """
+    room = 1
     for i in range(nodes.size):
         node = nodes[i]
         is_chosen[node >> 3] |= np.uint8(1 << (node & 7))
         local_of[node] = i
+        room += indptr[node + 1] - indptr[node]
+    if room > out_edges.size:
+        return -room
     count = 0
     for i in range(nodes.size):
-        _ask_for_column(indptr, indices, nodes, i)
+        if i + 2 * _AHEAD < nodes.size:
+            prefetch(indptr, nodes[i + 2 * _AHEAD])
+        if i + 4 < nodes.size:
+            prefetch(indices, indptr[nodes[i + 4]])
         for e in range(indptr[nodes[i]], indptr[nodes[i] + 1]):
-            count += (is_chosen[indices[e] >> 3] >> (indices[e] & 7)) & 1
+            source = np.int64(indices[e])
+            out_edges[count] = e
+            out_dst[count] = i
+            count += (np.int64(is_chosen[source >> 3]) >> (source & 7)) & 1
     return count
 
 
 @kernel
-def list_edges_among(indptr, indices, edge_ids, nodes, is_chosen, local_of, out_src, out_dst, out_ids):
-    """Writes those edges, column by column, and takes the marks back.
+def list_edges_among(indices, edge_ids, nodes, is_chosen, local_of, edges, dst, out_src, out_dst, out_ids):
+    """Writes the edges found as pairs of local ids, with the caller's number of each, and takes the marks back.
 
-    edge_ids  int64 (num_graph_edges,) or (0,)    empty: positions in `indices` are the numbers
-    out_src   int64 (count,)                      filled: local ids
-    out_dst   int64 (count,)                      filled: local ids
-    out_ids   int64 (count,)                      filled
-    The others are those of `count_edges_among`.
+    edge_ids    int64 (num_graph_edges,) or (0,)    empty: positions in `indices` are the numbers
+    edges, dst  as `find_edges_among` left them
+    out_src     int64 (num_edges,)                  filled
+    out_dst     int64 (num_edges,)                  filled
+    out_ids     int64 (num_edges,)                  filled
+    The others are those of `find_edges_among`.
     """
-    k = 0
-    for i in range(nodes.size):
-        _ask_for_column(indptr, indices, nodes, i)
-        for e in range(indptr[nodes[i]], indptr[nodes[i] + 1]):
-            source = indices[e]
-            if (is_chosen[source >> 3] >> (source & 7)) & 1:
-                out_src[k] = local_of[source]
-                out_dst[k] = i
-                out_ids[k] = e if edge_ids.size == 0 else edge_ids[e]
-                k += 1
+    for k in range(out_src.size):
+        out_src[k] = local_of[indices[edges[k]]]
+        out_dst[k] = dst[k]
+        out_ids[k] = edges[k] if edge_ids.size == 0 else edge_ids[edges[k]]
     for i in range(nodes.size):
         is_chosen[nodes[i] >> 3] = 0
-
-
-@inline
-def _ask_for_column(indptr, indices, nodes, i):
-    """Has the columns of nodes soon to come loaded."""
-    if i + 2 * _AHEAD < nodes.size:
-        prefetch(indptr, nodes[i + 2 * _AHEAD])
-    if i + 4 < nodes.size:
-        prefetch(indices, indptr[nodes[i + 4]])

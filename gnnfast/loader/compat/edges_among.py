@@ -25,8 +25,7 @@ class EdgesAmong:
         self.graph = graph
         self._edge_ids = np.empty(0, np.int64) if graph.edge_ids is None else graph.edge_ids.numpy()
         self._buffers = BufferPool()
-        # (marks, numbers) that no thread uses at the moment.
-        self._free: deque[tuple[np.ndarray, np.ndarray]] = deque()
+        self._free: deque[_Scratch] = deque()
         self._inducer = Inducer(graph, edge_ids=True) if graph.num_nodes > DENSE_LIMIT else None
 
     def take(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,16 +39,33 @@ class EdgesAmong:
             assert block.edge_ids is not None
             return block.edge_index, block.edge_ids
         indptr, indices, chosen = self.graph.indptr.numpy(), self.graph.indices.numpy(), nodes.numpy()
-        # pop and append are atomic. After an error the marks are dropped: some may be set.
+        # pop and append are atomic. After an error the scratch is dropped: some marks may be set.
         try:
-            marks, numbers = self._free.pop()
+            scratch = self._free.pop()
         except IndexError:
-            num_nodes = self.graph.num_nodes
-            marks, numbers = np.zeros(num_nodes // 8 + 1, np.uint8), np.empty(num_nodes, np.int32)
-        num_edges = kernels.count_edges_among(indptr, indices, chosen, marks, numbers)
-        edge_index = self._buffers.empty((2, num_edges), torch.int64)
-        edge_ids = self._buffers.empty((num_edges,), torch.int64)
+            scratch = _Scratch(self.graph.num_nodes)
+        marks = chosen, scratch.is_chosen, scratch.local_of
+        count = kernels.find_edges_among(indptr, indices, *marks, scratch.edges, scratch.dst)
+        if count < 0:
+            scratch.make_room(-count)
+            count = kernels.find_edges_among(indptr, indices, *marks, scratch.edges, scratch.dst)
+        edge_index = self._buffers.empty((2, count), torch.int64)
+        edge_ids = self._buffers.empty((count,), torch.int64)
         src, dst = edge_index.numpy()
-        kernels.list_edges_among(indptr, indices, self._edge_ids, chosen, marks, numbers, src, dst, edge_ids.numpy())
-        self._free.append((marks, numbers))
+        kernels.list_edges_among(
+            indices, self._edge_ids, *marks, scratch.edges, scratch.dst, src, dst, edge_ids.numpy()
+        )
+        self._free.append(scratch)
         return edge_index, edge_ids
+
+
+class _Scratch:
+    """What one thread needs besides the result; of `edges` and `dst` only what is found is ever touched."""
+
+    def __init__(self, num_nodes: int):
+        self.is_chosen = np.zeros(num_nodes // 8 + 1, np.uint8)
+        self.local_of = np.empty(num_nodes, np.int32)
+        self.make_room(0)
+
+    def make_room(self, num_edges: int) -> None:
+        self.edges, self.dst = np.empty(num_edges, np.int64), np.empty(num_edges, np.int32)
