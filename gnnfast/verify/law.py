@@ -94,7 +94,7 @@ class Inclusion:
         self.counts += counts
         off = np.where(self.judged, counts - self.probability, 0)
         multiple = np.flatnonzero(self.judged & (self.size > 1))
-        self.parallel.add(multiple, off[multiple])
+        self.parallel.add(multiple, off[multiple], self.size[multiple])
         self.whole.add(np.arange(2), np.array([off.sum(), (off * self.place).sum()]))
         self.num_draws += 1
 
