@@ -19,8 +19,8 @@ from gnnfast.runtime.allocator import keep_freed_memory
 
 pytestmark = pytest.mark.slow
 
-# (loader, arguments, least ratio on PubMed, least ratio on 169,000 nodes). Gathering features is up to two thirds of our
-# time and costs PyG the same, so that the wider the features, the nearer the two.
+# (loader, arguments, least ratio on PubMed, least ratio on 169,000 nodes). Gathering features is up to two thirds of
+# our time and costs PyG the same, so that the wider the features, the nearer the two.
 CASES: dict[str, tuple[str, dict[str, Any], float, float]] = {
     "neighbor 128": ("NeighborLoader", {"num_neighbors": [15, 10], "batch_size": 128, "shuffle": True}, 3, 5),
     "neighbor 1024": ("NeighborLoader", {"num_neighbors": [15, 10], "batch_size": 1024, "shuffle": True}, 4, 9),

@@ -314,8 +314,8 @@ def test_what_cannot_be_done_says_what_can():
     assert "positions 0, 1" in raised.value.__notes__[0]
 
 
-def learn(loader: NeighborLoader, data: Data, trim: bool) -> tuple[float, float]:
-    """First and last mean loss of an ordinary PyG script."""
+def learn(loader: Any, data: Data, trim: bool) -> tuple[float, float]:
+    """Mean losses of the two epochs of an ordinary PyG script."""
     torch.manual_seed(0)
     model = GraphSAGE(data.num_features, 32, num_layers=2, out_channels=int(data.y.max()) + 1)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -324,11 +324,11 @@ def learn(loader: NeighborLoader, data: Data, trim: bool) -> tuple[float, float]
         total = examples = 0
         for batch in loader:
             optimizer.zero_grad()
-            counts = {
-                "num_sampled_nodes_per_hop": batch.num_sampled_nodes,
-                "num_sampled_edges_per_hop": batch.num_sampled_edges,
-            }
-            out = model(batch.x, batch.edge_index, **counts if trim else {})[: batch.batch_size]
+            counts = {}
+            if trim:
+                counts["num_sampled_nodes_per_hop"] = batch.num_sampled_nodes
+                counts["num_sampled_edges_per_hop"] = batch.num_sampled_edges
+            out = model(batch.x, batch.edge_index, **counts)[: batch.batch_size]
             loss = torch.nn.functional.cross_entropy(out, batch.y[: batch.batch_size])
             loss.backward()
             optimizer.step()
@@ -339,13 +339,16 @@ def learn(loader: NeighborLoader, data: Data, trim: bool) -> tuple[float, float]
 
 
 @needs_data
-def test_a_pyg_script_learns():
+def test_a_pyg_script_learns_what_it_learns_with_pygs_loader():
     data = pubmed()
-    torch.manual_seed(0)
-    loader = NeighborLoader(data, [10, 5], input_nodes=torch.arange(4000), batch_size=256, shuffle=True, num_workers=1)
-    first, last = learn(loader, data, trim=True)
-    assert last < 0.65 * first
-    assert last < 0.6
+    kwargs = {"input_nodes": torch.arange(4000), "batch_size": 256, "shuffle": True}
+    losses = []
+    for make, trim in ((pygs, False), (NeighborLoader, False), (NeighborLoader, True)):
+        torch.manual_seed(0)
+        losses.append(learn(make(data, [10, 5], **kwargs), data, trim))
+    for first, last in losses:
+        assert last < 0.7 * first
+        assert last == pytest.approx(losses[0][1], rel=0.03)
 
 
 def test_trimmed_layers_compute_the_same():
