@@ -15,6 +15,8 @@ from gnnfast.sampler import EpochSampler, LinkSampler, Sampler, StepSampler
 class SeedSteps:
     """Steps of a fixed number of seeds, in an order drawn anew for each epoch.
 
+    A node that is several seeds of a step is given to the sampler once; the mini-batch's `seed_rows` tell.
+
     Args:
         sampler: Turns a step's seeds into a mini-batch.
         seeds: Nodes, int64, `(num_seeds,)`; for a `LinkSampler` pairs of nodes, `(2, num_seeds)`.
@@ -46,6 +48,8 @@ class SeedSteps:
         self.rank = rank
         self.world_size = world_size
         self.draws = draws
+        # Nodes drawn with replacement, or given twice.
+        self._may_repeat = seeds.dim() == 1 and (draws is not None or seeds.unique().numel() < seeds.numel())
 
     def __len__(self) -> int:
         full, rest = divmod(self.seeds.shape[-1], self.batch_size)
@@ -81,6 +85,9 @@ class SeedSteps:
             batch = self.sampler.sample_edges(seeds.contiguous(), derive_seed(self.seed, epoch, step))
             check_batch(batch, f"{name}.sample_edges", self.num_nodes)
             return batch
+        rows: Tensor | None = None
+        if self._may_repeat:
+            seeds, rows = distinct_nodes(seeds)
         if isinstance(self.sampler, StepSampler):
             batch = self.sampler.sample_step(seeds, derive_seed(self.seed, epoch), step)
         else:
@@ -89,7 +96,7 @@ class SeedSteps:
         check_batch(batch, f"{name}.sample", self.num_nodes)
         if batch.num_seeds != seeds.numel():
             raise ValueError(f"{name}.sample returned {batch.num_seeds} seeds of {seeds.numel()}")
-        return batch
+        return batch if rows is None else batch.keep_seeds(rows)
 
 
 class EpochSteps:
@@ -135,6 +142,16 @@ class EpochSteps:
         batch = batch.keep_seeds(torch.tensor_split(kept, self.world_size)[self.rank])
         batch.num_step_seeds = num_step_seeds
         return batch
+
+
+def distinct_nodes(nodes: Tensor) -> tuple[Tensor, Tensor]:
+    """The nodes once each, in the order in which they first come; and where each of `nodes` stands among these."""
+    values, inverse = nodes.unique(return_inverse=True)
+    first = torch.full_like(values, nodes.numel())
+    first.scatter_reduce_(0, inverse, torch.arange(nodes.numel()), "amin")
+    order = first.argsort()
+    place = torch.empty_like(order).index_copy_(0, order, torch.arange(order.numel()))
+    return values[order], place[inverse]
 
 
 def check_batch(batch: MiniBatch, maker: str, num_nodes: int) -> None:

@@ -504,3 +504,15 @@ def test_a_step_sampler_is_told_the_step_and_the_seed_of_its_epoch():
     assert [step for _, step in told] == 2 * list(range(len(loader)))
     assert len(set(told)) == len(told)
     assert len({epoch_seed for epoch_seed, _ in told}) == 2
+
+
+def test_a_sampler_gets_a_seed_that_comes_twice_once():
+    given: list[list[int]] = []
+    sampler = SamplerOfOne(lambda seed_nodes: given.append(seed_nodes.tolist()))
+    seeds = torch.tensor([5, 3, 5, 9, 3])
+    (batch,) = make(sampler=sampler, seeds=seeds, shuffle=False, num_threads=0)
+    assert given == [[5, 3, 9]]
+    assert torch.equal(batch.seed_nodes, seeds)
+    assert batch.node_ids[batch.seed_rows].tolist() == seeds.tolist()
+    assert torch.equal(batch.y, DATASET.labels[seeds])
+    assert batch.num_step_seeds == 5
