@@ -3,11 +3,13 @@
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests.cli.command import gnnfast, result_of, run_folders
+from tests.samplers import SAMPLERS
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
@@ -16,7 +18,7 @@ COMMANDS = re.findall(r"^gnnfast (.+)$", README, flags=re.MULTILINE)
 
 def test_the_sampler_of_the_readme_trains_from_the_working_folder(tmp_path: Path):
     (tmp_path / "my_samplers.py").write_text(PYTHON[0])
-    (command,) = [command for command in COMMANDS if "my_samplers" in command]
+    (command,) = [command for command in COMMANDS if "my_samplers" in command and command.startswith("train")]
 
     run = gnnfast(*command.split(), "training.epochs=2", folder=tmp_path)
 
@@ -52,3 +54,30 @@ def test_the_commands_of_the_readme_compose(tmp_path: Path):
     for command in trains:
         run = gnnfast(*command.split(), "--cfg", "job", folder=tmp_path)
         assert run.exit_code == 0, run.stderr
+
+
+def test_the_changed_import_of_the_readme_loads_what_pyg_would():
+    from gnnfast.datasets import digits
+
+    names: dict[str, Any] = {"data": digits().to_pyg()}
+    exec(compile(PYTHON[2], "README.md", "exec"), names)
+
+    batch = next(iter(names["loader"]))
+    assert batch.batch_size == 256
+    assert torch.equal(batch.x, names["data"].x[batch.n_id])
+
+
+def test_the_verify_commands_of_the_readme_pass(tmp_path: Path):
+    (tmp_path / "my_samplers.py").write_text(PYTHON[0])
+    sys.modules.pop("my_samplers", None)
+    commands = [command for command in COMMANDS if command.startswith("verify") and "-m" not in command]
+    assert len(commands) == 2
+    for command in commands:
+        run = gnnfast(*command.split(), "draws=200", folder=tmp_path)
+        assert run.exit_code == 0, run.stderr
+
+
+def test_the_readme_lists_every_sampler():
+    table = README.split("## Samplers")[1].split("## Measured")[0]
+    listed = set(re.findall(r"`([a-z_]+)`", "".join(line.split("|")[1] for line in table.splitlines() if "|" in line)))
+    assert listed - {"name"} == set(SAMPLERS)
