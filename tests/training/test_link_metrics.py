@@ -49,6 +49,12 @@ def test_scores_that_are_all_alike_rank_in_the_middle():
     assert ranks.metric("recall@2") == 0
 
 
+def test_what_is_no_number_ranks_last():
+    scores = SCORES.clone()
+    scores[0, 1] = torch.nan
+    assert ranking(scores).rank[0] > 4
+
+
 def test_against_sorting():
     generator = torch.Generator().manual_seed(0)
     scores = torch.rand(30, 50, generator=generator)

@@ -11,8 +11,8 @@ def rank_destinations(
 ):
     """Ranks each row's own destinations among all candidates: 1 for the highest score, the middle rank for equals.
 
-    Rows `first` to `last` are filled, so that threads can share the work. The cost follows the candidates times the
-    logarithm of the row's pairs: no row is sorted.
+    Rows `first` to `last` are filled, so that threads can share the work. Each pair is compared with all candidates:
+    that takes vector instructions, where sorting a row, or searching for each candidate among the pairs, does not.
 
     scores        floats (num_rows, num_candidates)   known candidates become -inf
     sources       int64 (num_rows,)                   the node of a row, which is no candidate of its own
@@ -35,43 +35,17 @@ def rank_destinations(
                 row[candidate] = -np.inf
         if 0 <= source - first_node < num_candidates:
             row[source - first_node] = -np.inf
-        own = np.empty(pairs.size, row.dtype)
         for p in range(pairs.size):
-            own[p] = row[pairs[p] - first_node]
-        bounds = np.sort(own)
-        # Candidates by how many of the bounds they are above, and by how many they are not below.
-        above = np.zeros(pairs.size + 1, np.int64)
-        reach = np.zeros(pairs.size + 1, np.int64)
-        for c in range(num_candidates):
-            score = row[c]
-            if score >= bounds[0] and score > -np.inf:
-                low = _num_below(bounds, score)
-                above[low] += 1
-                while low < bounds.size and bounds[low] == score:
-                    low += 1
-                reach[low] += 1
-        for p in range(pairs.size - 1, -1, -1):
-            above[p] += above[p + 1]
-            reach[p] += reach[p + 1]
-        for p in range(pairs.size):
-            at = _num_below(bounds, own[p])
-            # Of those that reach the bound one is the pair itself; what a masked pair ties with is masked.
-            ties = max(reach[at + 1] - above[at + 1] - 1, 0)
-            out_rank[pair_indptr[i] + p] = 1 + above[at + 1] + 0.5 * ties
-            end = at
-            while end < bounds.size and bounds[end] == own[p]:
-                end += 1
-            out_fellows[pair_indptr[i] + p] = bounds.size - end + 0.5 * (end - at - 1)
-
-
-@kernel
-def _num_below(bounds, score):
-    """How many of the sorted bounds are below the score."""
-    low, high = 0, bounds.size
-    while low < high:
-        middle = (low + high) // 2
-        if bounds[middle] < score:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+            score = row[pairs[p] - first_node]
+            above = level = 0
+            for c in range(num_candidates):
+                above += not (row[c] <= score)  # so that NaN ranks last
+                level += row[c] == score
+            # One of those level is the pair itself; what a pair that is known is level with is known.
+            ties = level - 1 if score > -np.inf else 0
+            out_rank[pair_indptr[i] + p] = 1 + above + 0.5 * ties
+            above = level = 0
+            for other in pairs:
+                above += not (row[other - first_node] <= score)
+                level += row[other - first_node] == score
+            out_fellows[pair_indptr[i] + p] = above + 0.5 * (level - 1)
