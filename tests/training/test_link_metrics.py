@@ -51,7 +51,7 @@ def test_scores_that_are_all_alike_rank_in_the_middle():
 
 def test_what_is_no_number_ranks_last():
     scores = SCORES.clone()
-    scores[0, 1] = torch.nan
+    scores[0, 2] = torch.nan
     assert ranking(scores).rank[0] > 4
 
 
