@@ -14,6 +14,7 @@ from gnnfast.nn import GNN
 from gnnfast.sampler import Sampler
 from gnnfast.training.inference import LayerwiseInference, evaluation_mode
 from gnnfast.training.metrics import METRICS, compute_metrics, summed_loss
+from gnnfast.training.precision import as_input
 
 
 class Evaluator:
@@ -93,7 +94,7 @@ class Evaluator:
 
 def _logits(model: GNN, batch: MiniBatch, dtype: torch.dtype) -> Tensor:
     assert batch.x is not None
-    return batch.at_seeds(model(batch.x.to(dtype), batch.blocks)).cpu()
+    return batch.at_seeds(model(as_input(batch.x, dtype), batch.blocks)).cpu()
 
 
 def evaluation_interval(evaluate_every: int | Literal["auto"], evaluation_work: int, epoch_work: int) -> int:

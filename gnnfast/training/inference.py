@@ -13,6 +13,7 @@ from gnnfast.graph import CSCGraph, MiniBatch
 from gnnfast.kernels.cpu.closure import mark_in_neighbors
 from gnnfast.nn import GNN
 from gnnfast.sampler import NeighborSampler
+from gnnfast.training.precision import as_input
 
 # Chunks are kept between calls as long as all of them together have fewer edges.
 _KEPT_EDGES = 2_000_000
@@ -128,7 +129,7 @@ class LayerwiseInference:
         outputs: list[Tensor] = []
         for chunk in self._chunks(model, layer):
             if inputs is None:
-                x = self.features.gather(chunk.node_ids).to(self.device, dtype)
+                x = as_input(self.features.gather(chunk.node_ids).to(self.device), dtype)
             else:
                 x = inputs[torch.searchsorted(sources, chunk.node_ids)].to(self.device)
             outputs.append(model.layer(layer, x, chunk.blocks[0]).cpu())

@@ -18,6 +18,7 @@ from gnnfast.training.history import history_for
 from gnnfast.training.link_evaluation import LinkEvaluator
 from gnnfast.training.link_metrics import LINK_METRICS, is_link_metric
 from gnnfast.training.metrics import METRICS, default_metric, summed_loss
+from gnnfast.training.precision import as_input
 from gnnfast.training.settings import TrainingSettings
 
 BatchLoss = Callable[[Any, MiniBatch], Tensor]
@@ -98,7 +99,8 @@ class NodeTask:
         def loss(model: Any, batch: MiniBatch) -> Tensor:
             assert batch.x is not None
             assert batch.y is not None
-            logits = batch.at_seeds(model(batch.x.to(dtype), batch.blocks, **arguments))
+            x = as_input(batch.x, dtype, self.settings.precision)
+            logits = batch.at_seeds(model(x, batch.blocks, **arguments))
             return summed_loss(logits, batch.y, batch.seed_weight)
 
         return loss
@@ -154,7 +156,7 @@ class LinkTask:
         def loss(model: Any, batch: MiniBatch) -> Tensor:
             assert batch.edge_rows is not None
             assert batch.edge_labels is not None
-            x = None if batch.x is None else batch.x.to(dtype)
+            x = None if batch.x is None else as_input(batch.x, dtype, self.settings.precision)
             scores, inputs = model(x, batch.blocks, batch.node_ids, batch.edge_rows)
             num_positives = int(batch.edge_labels.count_nonzero())
             total = summed_pair_loss(self.loss_name, scores, num_positives)
