@@ -74,6 +74,9 @@ def test_kept_edges_equal_the_reference(graph: CSCGraph, self_normalize: bool, s
     scale = torch.rand(num_sources, dtype=torch.float64, generator=generator)
     drawn = torch.rand(num_sources, generator=generator) < 0.5
     weight = torch.where(drawn, 1 + torch.rand(num_sources, dtype=torch.float64, generator=generator), 0)
+    if graph.edge_weight is not None:
+        # Of both signs.
+        graph.edge_weight = graph.edge_weight * (torch.arange(graph.num_edges) % 2 * 2 - 1)
     edge_weight = NO_WEIGHTS if graph.edge_weight is None else graph.edge_weight
     out = (
         torch.full((dst_nodes.numel() + 1,), -1),

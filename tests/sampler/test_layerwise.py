@@ -340,3 +340,12 @@ def test_a_sampler_keeps_the_protocol(name: str, graph: CSCGraph):
     assert sampler.num_layers == 3
     with pytest.raises(ValueError, match="holds node 200"):
         sampler.sample(torch.tensor([200]), 0)
+
+
+@pytest.mark.parametrize("name", ["ladies", "pladies", "fastgcn"])
+def test_weights_stay_positive_where_edges_weigh_less_than_nothing(name: str, graph: CSCGraph):
+    signs = torch.arange(graph.num_edges) % 2 * 2.0 - 1
+    signed = CSCGraph(graph.indptr, graph.indices, edge_weight=signs)
+    block = make(name, signed, [20]).sample(torch.arange(20), 0).blocks[0]
+    assert block.num_edges > 0
+    assert (weights(block) > 0).all()

@@ -116,8 +116,9 @@ def keep_drawn(
     edge_weight     floating (num_graph_edges,) or (0,)   nothing means 1
     source_weight   float64 (num_sources,)                inclusion weight, 0 for a source that was not drawn
     source_scale    float64 (num_sources,)                what messages of a source are multiplied with
-    self_normalize  whether each destination's weights are rescaled, such that the sum of edge_weight * source_scale *
-                    weight over its kept in-edges is the sum of edge_weight * source_scale over all of them
+    self_normalize  whether each destination's weights are rescaled, such that the sum of |edge_weight * source_scale| *
+                    weight over its kept in-edges is the sum of |edge_weight * source_scale| over all of them; of the
+                    sizes, since sums of both signs may be next to nothing
     out_indptr      int64 (num_dst + 1,)                  filled
     out_edges       int64 (num_edges,)                    its beginning filled with positions in `indices`
     out_weight      float32 (num_edges,)                  its beginning filled
@@ -144,7 +145,7 @@ def keep_drawn(
                 end += 1
                 continue
             num_others += 1
-            message = (edge_weight[edge] if weighted else 1.0) * source_scale[s]
+            message = abs((edge_weight[edge] if weighted else 1.0) * source_scale[s])
             full += message
             if source_weight[s] > 0:
                 num_kept += 1

@@ -61,7 +61,7 @@ def keep_drawn(
         first += edges.numel()
         is_loop = indices[edges] == node
         weight = torch.where(is_loop, 1, source_weight[rows])
-        message = source_scale[rows] if edge_weight is None else source_scale[rows] * edge_weight[edges].double()
+        message = source_scale[rows] if edge_weight is None else source_scale[rows] * edge_weight[edges].double().abs()
         others_kept = float((message * weight)[~is_loop].sum())
         if self_normalize and others_kept != 0:
             weight = torch.where(is_loop, 1, weight * (float(message[~is_loop].sum()) / others_kept))

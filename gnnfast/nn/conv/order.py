@@ -5,7 +5,6 @@ from torch import Tensor
 
 from gnnfast.graph import Block
 
-
 # Time of adding a channel along an edge, in multiply-adds of a matrix product: sums move memory, products compute. In
 # single precision 7 to 27 on blocks of three hops, widths 128 to 2048 into 32 to 256, two threads of an AMD EPYC; in
 # bfloat16 150 on 8415 features into 32.
