@@ -6,14 +6,14 @@ import contextlib
 import hashlib
 import os
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-_DIGEST = "digest"  # the array that says what a file answers for, should it have been renamed
+_CHECKSUM_BYTES = 16
+_CHUNK_BYTES = 1 << 20
 
 Input = np.ndarray | str | int | float | bool | None
 
@@ -27,7 +27,8 @@ def cached_arrays(
     """What `compute` returns, read from disk where it was computed from equal inputs before.
 
     The file is named by a digest of the inputs, arrays with all their content, so that it never answers for others. A
-    file that cannot be read is computed anew; where nothing can be written, nothing is kept.
+    file that cannot be read, or whose content is not what was written, is computed anew; where nothing can be written,
+    nothing is kept.
 
     Args:
         name: Of the result: the beginning of the file's name.
@@ -44,33 +45,49 @@ def cached_arrays(
     kept = _read(path, digest)
     if kept is None:
         kept = compute()
-        _write(path, {**kept, _DIGEST: np.array(digest)})
+        _write(path, kept, digest)
     return kept
 
 
 def _read(path: Path, digest: str) -> dict[str, np.ndarray] | None:
     try:
-        # Opened here: numpy leaves a damaged file open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error):
-        # Absent, cut short or damaged: zip files carry a checksum of each array.
+        with path.open("rb") as file:
+            num_bytes = os.fstat(file.fileno()).st_size - _CHECKSUM_BYTES
+            # Before anything is made of the bytes: numpy and zipfile fail in many ways, and drop arrays silently.
+            if num_bytes < 0 or _checksum(file, num_bytes, digest) != file.read():
+                return None
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as stored:
+                return {name: stored[name] for name in stored.files}
+    except OSError:
         return None
-    return arrays if str(arrays.pop(_DIGEST, None)) == digest else None
 
 
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _write(path: Path, arrays: dict[str, np.ndarray], digest: str) -> None:
     """Writes beside the file and moves over it: other processes see the whole file or none."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with os.fdopen(handle, "w+b") as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]
+                num_bytes = file.seek(0, os.SEEK_END)
+                file.seek(0)
+                checksum = _checksum(file, num_bytes, digest)
+                # Readers of zip files look for the end of the archive and pass over what is behind it.
+                file.write(checksum)
             os.replace(temporary, path)
         except BaseException:
             os.unlink(temporary)
             raise
+
+
+def _checksum(file: BinaryIO, num_bytes: int, digest: str) -> bytes:
+    """Of the file's next bytes and of what they answer for, should the file have been renamed."""
+    checksum = hashlib.blake2b(digest_size=_CHECKSUM_BYTES, key=digest.encode())
+    for first in range(0, num_bytes, _CHUNK_BYTES):
+        checksum.update(file.read(min(_CHUNK_BYTES, num_bytes - first)))
+    return checksum.digest()
 
 
 def _digest(inputs: Mapping[str, Input]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gnnfast.runtime import cached_file
 from gnnfast.runtime.cached_file import Input, cached_arrays
 
 INPUTS: dict[str, Input] = {"edges": np.arange(5), "size": 3, "weight": None, "coverage": 50.0, "name": "a"}
@@ -80,6 +81,33 @@ def test_a_damaged_file_is_computed_anew_and_replaced(damage: str, tmp_path: Pat
         path.write_bytes(bytes(damaged[damage]))
     assert calls(INPUTS, tmp_path) == 1
     assert calls(INPUTS, tmp_path) == 0
+
+
+def test_no_flipped_bit_of_a_file_goes_unnoticed(tmp_path: Path):
+    def compute() -> dict[str, np.ndarray]:
+        return {"counts": np.arange(3), "total": np.array(7)}
+
+    cached_arrays("counts", INPUTS, compute, tmp_path)
+    (path,) = tmp_path.iterdir()
+    content = path.read_bytes()
+    assert len(content) < 1000
+    computed: list[int] = []
+    for place in range(8 * len(content)):
+        damaged = bytearray(content)
+        damaged[place // 8] ^= 1 << place % 8
+        # Read alone: computing and writing anew would take seconds.
+        path.write_bytes(damaged)
+        arrays = cached_file._read(path, path.stem.removeprefix("counts-"))
+        computed += [place] if arrays is None else []
+    assert len(computed) == 8 * len(content)
+
+
+def test_numpy_reads_what_is_kept(tmp_path: Path):
+    assert calls(INPUTS, tmp_path) == 1
+    (path,) = tmp_path.iterdir()
+    with np.load(path) as stored:
+        assert set(stored.files) == {"counts", "total"}
+        np.testing.assert_array_equal(stored["counts"], np.arange(1000))
 
 
 def test_a_file_of_other_content_than_its_name_says_is_not_taken(tmp_path: Path):
