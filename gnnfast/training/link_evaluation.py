@@ -22,7 +22,9 @@ class LinkEvaluator:
     """Metrics of a model on the splits of a `LinkDataset`.
 
     The representations of all nodes are computed by layer-wise inference on the graph of training edges. Rankings are
-    over all of `dst_range` that a source has not known before: in training, and for the test in validation.
+    over all of `dst_range` that a source has not known before: in training, and for the test in validation. Where half
+    of the pairs are turned around, as `link_split` does it, they leave out what is a source's partner by a pair of the
+    same split that names it as destination.
 
     Args:
         dataset: Graph, pairs and negatives.

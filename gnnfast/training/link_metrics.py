@@ -90,7 +90,8 @@ class Ranker:
     """Ranks the destinations of pairs among all.
 
     Args:
-        pairs: Global ids, int64, `(2, num_pairs)`.
+        pairs: Global ids, int64, `(2, num_pairs)`. The relation has no direction: the source of a pair is no candidate
+            of its destination, where that is a source as well, unless the pair is given both ways.
         known: Pairs that are known, whose destinations are no candidates, `(2, num_known)`; in both directions.
         destinations: First candidate and the one after the last.
         num_nodes: Of the graph.
@@ -102,20 +103,30 @@ class Ranker:
         self.destinations = destinations
         self.sources, counts = torch.unique_consecutive(self.pairs[0], return_counts=True)
         self._indptr = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
-        self._known = CSCGraph.from_edge_index(torch.cat([known, known.flip(0)], dim=1), num_nodes)
-        self._ranks: list[Tensor] = []
-        self._fellows: list[Tensor] = []
+        hidden = torch.cat([known, known.flip(0), self._turned_partners(num_nodes)], dim=1)
+        self._known = CSCGraph.from_edge_index(hidden, num_nodes)
+        self._ranks = self._new_ranks()
+
+    def _turned_partners(self, num_nodes: int) -> Tensor:
+        """Partners that a source has by pairs that name it as their destination: partners above sources."""
+        src, dst = self.pairs
+        is_turned = torch.isin(dst, self.sources) & ~torch.isin(dst * num_nodes + src, src * num_nodes + dst)
+        return self.pairs[:, is_turned]
+
+    def _new_ranks(self) -> Tensor:
+        """Room for ranks and fellows of all pairs."""
+        return torch.empty(2, self.pairs.shape[1], dtype=torch.float64)
 
     def add(self, first: int, scores: Tensor) -> None:
-        """Ranks the pairs of some sources; call it with all of them, in order, then `finish`.
+        """Ranks the pairs of some sources; call it with all of them, then `finish`.
 
         Args:
             first: Which of `sources` the first row is.
             scores: Floating, contiguous, `(num_rows, num_candidates)`, on the CPU; overwritten.
         """
         indptr = self._indptr[first : first + scores.shape[0] + 1]
-        num_pairs = int(indptr[-1] - indptr[0])
-        rank, fellows = torch.empty(2, num_pairs, dtype=torch.float64)
+        # By position: what an evaluation left that was broken off is written over by the next.
+        rank, fellows = self._ranks[:, indptr[0] : indptr[-1]]
         run_by_range(
             rank_destinations,
             torch.get_num_threads(),
@@ -131,11 +142,8 @@ class Ranker:
             rank.numpy(),
             fellows.numpy(),
         )
-        self._ranks.append(rank)
-        self._fellows.append(fellows)
 
     def finish(self) -> Ranking:
         """The ranks of all pairs, by source."""
-        ranking = Ranking(self.pairs[0], torch.cat(self._ranks), torch.cat(self._fellows))
-        self._ranks, self._fellows = [], []
-        return ranking
+        ranks, self._ranks = self._ranks, self._new_ranks()
+        return Ranking(self.pairs[0], *ranks)

@@ -77,6 +77,30 @@ def test_against_sorting():
     assert ranks.metric("ndcg@10") == pytest.approx(float(torch.stack(gains).mean()))
 
 
+def test_partners_by_pairs_that_are_turned_around_are_no_competitors():
+    # Node 2 is a partner of 0 as much as node 1 is, and scores higher; only the pair (0, 1) has 0 as its source.
+    ranker = Ranker(torch.tensor([[0, 2], [1, 0]]), torch.empty(2, 0, dtype=torch.int64), (0, 3), 3)
+    ranker.add(0, torch.tensor([[0.0, 0.5, 0.9], [0.9, 0.5, 0.0]]))
+    ranks = ranker.finish()
+    assert ranks.metric("mrr") == 1
+    assert ranks.metric("hits@1") == 1
+    assert ranks.metric("recall@1") == 1
+
+
+def test_a_pair_that_is_given_both_ways_is_ranked_both_ways():
+    ranker = Ranker(torch.tensor([[0, 1], [1, 0]]), torch.empty(2, 0, dtype=torch.int64), (0, 3), 3)
+    ranker.add(0, torch.tensor([[0.0, 0.5, 0.9], [0.9, 0.0, 0.5]]))
+    assert ranker.finish().rank.tolist() == [2, 1]
+
+
+def test_what_a_ranking_left_that_was_broken_off_does_not_enter_the_next():
+    ranker = Ranker(PAIRS, KNOWN, (2, 7), 7)
+    ranker.add(0, SCORES[1:].clone())
+    for first in range(2):
+        ranker.add(first, SCORES[first : first + 1].clone())
+    assert torch.equal(ranker.finish().rank, ranking().rank)
+
+
 def test_pair_metrics():
     positive, negative = torch.tensor([3.0, 1.0]), torch.tensor([2.0, 0.0])
     assert pair_metric("roc_auc", positive, negative) == pytest.approx(0.75)
