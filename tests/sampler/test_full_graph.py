@@ -1,6 +1,8 @@
+import pytest
 import torch
 
-from gnnfast.sampler import FullGraphSampler
+from gnnfast.graph import CSCGraph
+from gnnfast.sampler import FullGraphSampler, LinkNeighborSampler
 from tests.training.link_graphs import easy_recommendations
 
 
@@ -32,3 +34,15 @@ def test_seed_nodes_may_come_in_any_order_and_twice():
     batch = FullGraphSampler(graph).sample(torch.tensor([5, 2, 5]), 0)
     assert batch.at_seeds(torch.arange(graph.num_nodes)).tolist() == [5, 2, 5]
     assert not hasattr(FullGraphSampler(graph), "num_layers")
+
+
+def test_it_serves_models_of_any_depth_and_link_samplers_those_of_their_own():
+    graph = CSCGraph.from_edge_index(torch.tensor([[0, 1], [1, 2]]), 3)
+    assert not hasattr(FullGraphSampler(graph), "num_layers")
+    assert LinkNeighborSampler(graph, [2, 3]).num_layers == 2
+
+
+@pytest.mark.parametrize("node", [-1, 10**6])
+def test_seeds_outside_the_graph_are_refused(node: int):
+    with pytest.raises(ValueError, match=f"node {node}"):
+        FullGraphSampler(easy_recommendations().graph).sample(torch.tensor([1, node]), 0)

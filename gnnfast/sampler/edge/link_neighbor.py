@@ -62,11 +62,9 @@ class LinkNeighborSampler:
         self.exclude_seed_edges = exclude_seed_edges
         self.sampler = NeighborSampler(graph, fanouts, edge_ids=edge_ids) if sampler is None else sampler
         self.negative_sampler = NegativeSampler(graph, negatives, src_range, dst_range, avoid_edges)
-
-    @property
-    def num_layers(self) -> int:
-        num_layers: int = self.sampler.num_layers  # type: ignore[attr-defined]
-        return num_layers
+        # As of any sampler: there only where it is given, and absent where one block serves models of any depth.
+        if hasattr(self.sampler, "num_layers"):
+            self.num_layers: int = self.sampler.num_layers
 
     @property
     def avoid_edges(self) -> bool:
