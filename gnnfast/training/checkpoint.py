@@ -12,16 +12,23 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from gnnfast.loader import DataLoader
+from gnnfast.training.history import History
 
 
 @dataclass
 class Checkpoint:
-    """Everything a checkpoint holds, read off when one is written."""
+    """Everything a checkpoint holds, read off when one is written.
+
+    Args:
+        model, optimizer, scheduler, loader: Of the run; `scheduler` None where it has none.
+        history: Historical rows, where mini-batches need them: a run without them would begin with other ones.
+    """
 
     model: Module
     optimizer: Optimizer
     scheduler: LRScheduler | None
     loader: DataLoader
+    history: History | None = None
 
     def at(self, epoch: int) -> dict[str, Any]:
         return {
@@ -29,6 +36,7 @@ class Checkpoint:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "loader": self.loader.state_dict(),
+            "history": None if self.history is None else self.history.state_dict(),
             "epoch": epoch,
         }
 

@@ -31,7 +31,7 @@ class History:
     Args:
         model: Whose layers' outputs are kept.
         num_nodes: Of the graph.
-        dtype: float32; half precision takes half of the memory.
+        dtype: float32; half precision takes half of the memory, and a model in float64 wants float64.
     """
 
     def __init__(self, model: GNN, num_nodes: int, dtype: torch.dtype = torch.float32):
@@ -41,6 +41,23 @@ class History:
     @property
     def num_bytes(self) -> int:
         return sum(table.nbytes for table in self.tables)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The rows of every hidden layer, by its number: not copied."""
+        return {str(layer): table for layer, table in enumerate(self.tables)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Takes the rows over, in this history's own precision.
+
+        Raises:
+            ValueError: If the state is of a model with other hidden layers, or of a graph with another number of nodes.
+        """
+        shapes = {name: tuple(rows.shape) for name, rows in state.items()}
+        own = {name: tuple(table.shape) for name, table in self.state_dict().items()}
+        if shapes != own:
+            raise ValueError(f"the state has rows {shapes} but the history {own}: is it of another model or graph?")
+        for name, table in self.state_dict().items():
+            table.copy_(state[name])
 
     def __call__(self, layer: int, block: Block, rows: Tensor) -> Tensor:
         """Keeps what a layer computed and completes it for the next one; called by `GNN.forward`.
@@ -84,14 +101,18 @@ class History:
 def history_for(loader: DataLoader, model: GNN, device: torch.device | str) -> dict[str, Any]:
     """What else the model is called with on the loader's mini-batches: a history where its sampler needs one.
 
-    The sampler's `history_dtype` and `fill_history`, where it has them, say how it is kept and whether it is filled.
+    The sampler's `history_dtype` and `fill_history`, where it has them, say how it is kept and whether it is filled. In
+    place of float32 it is kept in float64 where the model computes in that.
     """
     sampler = loader.sampler
     if not getattr(sampler, "needs_history", False):
         return {}
     dataset = loader.dataset
     assert dataset.features is not None
-    history = History(model, dataset.num_nodes, getattr(sampler, "history_dtype", torch.float32))
+    dtype = getattr(sampler, "history_dtype", torch.float32)
+    if dtype == torch.float32:
+        dtype = torch.promote_types(dtype, next(model.parameters()).dtype)
+    history = History(model, dataset.num_nodes, dtype)
     if getattr(sampler, "fill_history", True):
         history.fill(model, dataset.graph, dataset.features, device)
     return {"history": history}

@@ -66,7 +66,6 @@ def train(
     folder = None if run_folder is None else RunFolder(run_folder)
     task = task_of(loader.dataset, settings)
     metric = task.default_metric if settings.metric == "auto" else settings.metric
-    checkpoint = Checkpoint(model, optimizer, scheduler, loader)
     fabric = _launch(settings)
     if settings.precision == "64-true":
         model.double()
@@ -79,6 +78,7 @@ def train(
     interval = 1
     started_at = perf_counter()
     batch_loss = task.batch_loss(model, loader, fabric.device)
+    checkpoint = Checkpoint(model, optimizer, scheduler, loader, task.history)
 
     for epoch in range(settings.epochs):
         loader.set_epoch(epoch)

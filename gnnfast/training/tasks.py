@@ -14,7 +14,7 @@ from gnnfast.loader import DataLoader
 from gnnfast.nn import LinkModel
 from gnnfast.sampler import Sampler
 from gnnfast.training.evaluation import Evaluator
-from gnnfast.training.history import history_for
+from gnnfast.training.history import History, history_for
 from gnnfast.training.link_evaluation import LinkEvaluator
 from gnnfast.training.link_metrics import LINK_METRICS, is_link_metric
 from gnnfast.training.metrics import METRICS, default_metric, summed_loss
@@ -38,6 +38,9 @@ class Measure(Protocol):
 
 class Task(Protocol):
     """All that the training loop has to know of what is predicted."""
+
+    history: History | None
+    """What mini-batches of `batch_loss` read and write besides the model, if anything."""
 
     @property
     def default_metric(self) -> str:
@@ -69,6 +72,7 @@ class NodeTask:
     def __init__(self, dataset: Dataset, settings: TrainingSettings):
         self.dataset = dataset
         self.settings = settings
+        self.history: History | None = None
 
     @property
     def default_metric(self) -> str:
@@ -94,6 +98,7 @@ class NodeTask:
 
     def batch_loss(self, model: Any, loader: DataLoader, device: torch.device) -> BatchLoss:
         arguments = history_for(loader, model, device)
+        self.history = arguments.get("history")
         dtype = next(model.parameters()).dtype
 
         def loss(model: Any, batch: MiniBatch) -> Tensor:
@@ -119,6 +124,7 @@ class LinkTask:
         self.dataset = dataset
         self.settings = settings
         self.loss_name = "bce" if settings.loss == "auto" else settings.loss
+        self.history: History | None = None
 
     @property
     def default_metric(self) -> str:
@@ -182,8 +188,10 @@ def summed_pair_loss(name: str, scores: Tensor, num_positives: int) -> Tensor:
             Ranking from Implicit Feedback, 2009, https://arxiv.org/abs/1205.2618). "softmax": the cross-entropy of
             picking the positive from among its negatives.
         scores: `(num_positives * (1 + num_negatives),)`: positives, then their negatives one after another.
-        num_positives: At least 1.
+        num_positives: 0 where a rank has no share of a step: the loss is then 0, with gradients of 0.
     """
+    if num_positives == 0:
+        return scores.sum()
     scores = scores if scores.dtype == torch.float64 else scores.float()
     positives, negatives = scores[:num_positives, None], scores[num_positives:].view(num_positives, -1)
     if name == "bpr":
@@ -196,8 +204,9 @@ def summed_pair_loss(name: str, scores: Tensor, num_positives: int) -> Tensor:
 def summed_squares(inputs: Tensor, edge_rows: Tensor, num_positives: int) -> Tensor:
     """Squared norms of the inputs at both ends of each positive, and the mean of those its negatives lead to, summed.
 
-    This is what LightGCN and NGCF penalize.
+    This is what LightGCN and NGCF penalize. 0 without positives, with gradients of 0.
     """
     squares = inputs.float().square().sum(1)
     ends, negatives = edge_rows[:, :num_positives], edge_rows[1, num_positives:]
-    return squares[ends].sum() + squares[negatives].view(num_positives, -1).mean(1).sum()
+    total = squares[ends].sum()
+    return total if num_positives == 0 else total + squares[negatives].view(num_positives, -1).mean(1).sum()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -12,7 +13,7 @@ from gnnfast.graph import Block, CSCGraph, FeatureStore
 from gnnfast.loader import DataLoader
 from gnnfast.nn import GNN
 from gnnfast.sampler import GASSampler, NeighborSampler
-from gnnfast.training import History, TrainingSettings, train
+from gnnfast.training import History, RunFolder, TrainingSettings, train
 from gnnfast.training.history import history_for
 from tests.training.graphs import awkward_graph, easy_dataset
 
@@ -215,6 +216,56 @@ def test_a_run_repeats_itself():
         return [row["train_loss"] for row in result.history]
 
     assert losses(0) == losses(2)
+
+
+def test_a_run_leaves_its_history_in_its_checkpoint(tmp_path: Path):
+    dataset = easy_dataset()
+    torch.manual_seed(0)
+    model = GNN(8, 16, 3, 3)
+    sampler = GASSampler(dataset.graph, 12, 3)
+    settings = TrainingSettings(epochs=2, accelerator="cpu")
+    train(model, DataLoader(dataset, sampler), torch.optim.Adam(model.parameters()), settings, run_folder=tmp_path)
+    state = RunFolder(tmp_path).load_checkpoint("last")
+    restored = History(model, dataset.num_nodes)
+    restored.load_state_dict(state["history"])
+    # What the last epoch computed of each node is there, and no filling by the final weights.
+    model.load_state_dict(state["model"])
+    filled = History(model, dataset.num_nodes)
+    filled.fill(model, dataset.graph, dataset.features)
+    for table, late in zip(restored.tables, filled.tables, strict=True):
+        assert table.any(1).double().mean() > 0.9
+        assert 0 < float((table - late).abs().max()) < 1
+
+
+def test_a_history_goes_on_from_its_state():
+    graph = awkward_graph(weighted=False)
+    model, x = model_of("gcn"), features(graph)
+    unbroken, stopped, resumed = (History(model, graph.num_nodes) for _ in range(3))
+    with torch.no_grad():
+        epoch_outputs(model, graph, x, unbroken, 0)
+        epoch_outputs(model, graph, x, stopped, 0)
+        resumed.load_state_dict(stopped.state_dict())
+        expected = epoch_outputs(model, graph, x, unbroken, 1)
+        assert torch.equal(epoch_outputs(model, graph, x, resumed, 1), expected)
+        assert not torch.equal(epoch_outputs(model, graph, x, History(model, graph.num_nodes), 1), expected)
+    with pytest.raises(ValueError, match="is it of another model or graph"):
+        History(model, graph.num_nodes + 1).load_state_dict(stopped.state_dict())
+
+
+def test_runs_without_a_history_have_none_in_their_checkpoint(tmp_path: Path):
+    dataset = easy_dataset()
+    model = GNN(8, 16, 2, 3)
+    loader = DataLoader(dataset, NeighborSampler(dataset.graph, [2, 2]))
+    settings = TrainingSettings(epochs=1, accelerator="cpu")
+    train(model, loader, torch.optim.Adam(model.parameters()), settings, run_folder=tmp_path)
+    assert RunFolder(tmp_path).load_checkpoint("last")["history"] is None
+
+
+def test_a_model_in_float64_has_its_history_in_float64():
+    dataset = easy_dataset()
+    for history_dtype, dtype in (("float32", torch.float64), ("float16", torch.float16)):
+        loader = DataLoader(dataset, GASSampler(dataset.graph, 12, 3, history_dtype=history_dtype))
+        assert history_for(loader, GNN(8, 16, 2, 3).double(), "cpu")["history"].tables[0].dtype == dtype
 
 
 def test_the_sampler_says_how_its_history_is_kept():

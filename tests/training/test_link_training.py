@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -108,6 +109,41 @@ def test_the_test_split_hides_validation_pairs_and_validation_does_not():
     assert known == {"val": 2 * num_train, "test": 2 * (num_train + num_val)}
 
 
+def test_an_evaluation_that_was_broken_off_leaves_nothing_behind():
+    dataset = easy_recommendations()
+    torch.manual_seed(0)
+    model = LinkModel(LightGCN(8, 1), DotDecoder(), NodeEmbedding(70, 8))
+    evaluator = LinkEvaluator(dataset, 1)
+    with (
+        mock.patch("gnnfast.training.link_evaluation._SCORES_AT_A_TIME", 1),
+        mock.patch.object(model.decoder, "score_all", side_effect=[torch.zeros(1, 30), KeyboardInterrupt]),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        evaluator.evaluate(model, "test", ("mrr",))
+    assert evaluator.evaluate(model, "test", ("mrr",)) == LinkEvaluator(dataset, 1).evaluate(model, "test", ("mrr",))
+
+
+def test_turned_pairs_of_a_link_split_do_not_compete():
+    dataset = easy_links()
+    evaluator = LinkEvaluator(dataset, 1)
+    for split, earlier in (("val", ["train"]), ("test", ["train", "val"])):
+        partners: dict[int, set[int]] = {}
+        for name in (split, *earlier):
+            for u, v in dataset.split_ids[name].T.tolist():
+                partners.setdefault(u, set()).add(v)
+                partners.setdefault(v, set()).add(u)
+        pairs = dataset.split_ids[split]
+        ranker = evaluator._ranker(split)
+        # Who scores all partners above all others ranks every pair first.
+        scores = torch.zeros(dataset.num_nodes, dataset.num_nodes)
+        for u, others in partners.items():
+            scores[u, list(others)] = torch.arange(1.0, len(others) + 1)
+        ranker.add(0, scores[ranker.sources])
+        ranking = ranker.finish()
+        assert ranking.rank.numel() == pairs.shape[1]
+        assert ranking.metric("mrr") == ranking.metric("hits@1") == 1
+
+
 def test_a_run_leaves_its_folder(tmp_path: Any):
     dataset = easy_recommendations()
     model = LinkModel(LightGCN(8, 1), DotDecoder(), NodeEmbedding(70, 8))
@@ -168,13 +204,44 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any]):
         TrainingSettings(**settings)
 
 
-def test_features_stay_half_precision_beside_embeddings():
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16-mixed", torch.bfloat16), ("32-true", torch.float32)])
+def test_half_precision_features_beside_embeddings_are_widened_only_where_the_model_computes_wider(
+    precision: str, dtype: torch.dtype
+):
     dataset = easy_links()
     assert dataset.features is not None
-    dataset.features = FeatureStore(dataset.features.rows.half())
+    dataset.features = FeatureStore(dataset.features.rows.bfloat16())
     model = LinkModel(GNN(12, 4, 1, 4), DotDecoder(), NodeEmbedding(120, 4))
-    result = fit(dataset, model, LinkNeighborSampler(dataset.graph, [2]), epochs=1)
-    assert 0 <= result.test["roc_auc"] <= 1
+    entered: list[torch.dtype] = []
+    model.encoder.register_forward_pre_hook(lambda _, arguments: entered.append(arguments[0].dtype))
+    result = fit(dataset, model, LinkNeighborSampler(dataset.graph, [2]), epochs=1, precision=precision)
+    assert set(entered) == {dtype}
+    assert result.test["roc_auc"] > 0
+
+
+@pytest.mark.parametrize("loss", ["bce", "bpr", "softmax"])
+def test_a_rank_without_a_share_of_a_step_adds_nothing(loss: str):
+    dataset = easy_recommendations()
+    num_pairs = dataset.train_edges.shape[1]
+    model = LinkModel(LightGCN(8, 1), DotDecoder(), NodeEmbedding(70, 8))
+    settings = TrainingSettings(loss=loss, embedding_penalty=0.1)  # type: ignore[arg-type]
+    sampler = LinkNeighborSampler(dataset.graph, [3], 2)
+    sums = []
+    for rank, world_size in ((0, 1), (0, 2), (1, 2)):
+        # The second step has one pair, which is the first rank's.
+        loader = DataLoader(dataset, sampler, batch_size=num_pairs - 1, rank=rank, world_size=world_size)
+        summed = task_of(dataset, settings).batch_loss(model, loader, torch.device("cpu"))
+        last = list(loader)[-1]
+        model.zero_grad()
+        total = summed(model, last)
+        total.backward()
+        sums.append(float(total.detach()))
+    assert last.edge_labels is not None
+    assert last.edge_labels.numel() == 0
+    assert sums[0] == sums[1] > 0
+    assert sums[2] == 0
+    # Reducers of gradients wait for every parameter.
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in model.parameters())
 
 
 @pytest.mark.skipif(not os.environ.get("GNNFAST_DATA"), reason="GNNFAST_DATA names no folder with the real graphs")
