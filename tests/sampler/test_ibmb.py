@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gnnfast.graph import CSCGraph
 from gnnfast.kernels.reference.ppr import exact_ppr, keep_largest, merge_pairs, push_ppr
+from gnnfast.nn import GCNConv
 from gnnfast.sampler import EpochSampler, IBMBSampler
 from gnnfast.sampler.subgraph import ibmb
 from tests.minibatches import digest
@@ -192,10 +193,38 @@ def test_threads_sampling_at_once_give_the_mini_batches_of_one(mode: str):
 def test_blocks_are_made_once_and_mini_batches_are_the_callers_own():
     sampler = make(random_graph(), torch.arange(300), "node", 50)
     first, second = sampler.sample_batch(0, 1), sampler.sample_batch(0, 1)
-    assert first.blocks[0] is second.blocks[0]
+    assert first.blocks[0].indices is second.blocks[0].indices
+    assert first.blocks[0].transpose[1] is second.blocks[0].transpose[1]
     first.x = torch.zeros(1)
     assert second.x is None
     assert sampler.sample_batch(0, 1).x is None
+
+
+def test_layers_derive_their_weights_of_a_mini_batch_once():
+    sampler = make(random_graph(), torch.arange(300), "node", 50)
+    conv, x = GCNConv(4, 2), torch.rand(300, 4)
+    first, second = sampler.sample_batch(0, 1), sampler.sample_batch(0, 1)
+    conv(x[first.node_ids], first.blocks[0])
+    assert first.blocks[0].derived
+    assert second.blocks[0].derived is first.blocks[0].derived
+    assert sampler.sample_batch(0, 1).blocks[0].derived is first.blocks[0].derived
+
+
+@pytest.mark.parametrize("is_used_before", [False, True])
+def test_what_is_set_on_one_block_does_not_reach_later_ones(is_used_before: bool):
+    sampler = make(random_graph(), torch.arange(300), "node", 50)
+    conv, x = GCNConv(4, 2), torch.rand(300, 4)
+    batch = sampler.sample_batch(0, 1)
+    x = x[batch.node_ids]
+    expected = conv(x, make(random_graph(), torch.arange(300), "node", 50).sample_batch(0, 1).blocks[0])
+    if is_used_before:
+        conv(x, batch.blocks[0])
+    batch.blocks[0].inclusion_weight = torch.full((batch.blocks[0].num_edges,), 3.0)
+    assert not torch.allclose(conv(x, batch.blocks[0]), expected)
+    batch.blocks.append(batch.blocks[0])
+    (later,) = sampler.sample_batch(0, 1).blocks
+    assert later.inclusion_weight is None
+    assert torch.equal(conv(x, later), expected)
 
 
 @pytest.mark.parametrize("mode", ["node", "batch"])

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gnnfast.graph import CSCGraph, MiniBatch
+from gnnfast.graph import Block, CSCGraph, MiniBatch
 from gnnfast.kernels.cpu import ppr as kernels
 from gnnfast.kernels.reference.random import derive_seed
 from gnnfast.partition import partition_graph
@@ -125,7 +125,8 @@ class IBMBSampler:
             epoch_seed: Same seed and number, same mini-batch, on any thread.
 
         Returns:
-            One block for all layers. The seeds, which come first, are the output nodes only.
+            One block for all layers. The seeds, which come first, are the output nodes only. Attributes of the block
+            may be set, its tensors not be written to: those are of all epochs.
         """
         number = int(self._order_of(epoch_seed)[batch])
         made = self._made[number]
@@ -133,7 +134,7 @@ class IBMBSampler:
             outputs, nodes = self._members.of(number)
             # Two threads may both make it: the same.
             made = self._made[number] = MiniBatch(outputs, nodes, [self._inducer.induce(nodes)])
-        return MiniBatch(made.seed_nodes, made.node_ids, made.blocks)
+        return MiniBatch(made.seed_nodes, made.node_ids, [_LentBlock(block) for block in made.blocks])
 
     def _choose(
         self, outputs: Tensor, max_outputs: int, part_of: Tensor | None, cache_dir: str | Path | None
@@ -193,6 +194,27 @@ class IBMBSampler:
         probability = torch.zeros(self.graph.num_nodes, dtype=torch.float64)
         probability[self._members.outputs] = 1 / self.num_batches
         return probability
+
+
+class _LentBlock(Block):
+    """A block of one that is kept: they share tensors, the transpose and, until an attribute is set, what is derived.
+
+    Args:
+        kept: Stays as it is.
+    """
+
+    def __init__(self, kept: Block):
+        vars(self).update(vars(kept), _kept=kept)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        # What layers derived from the old value, and will from the new one, is for no other block.
+        vars(self)["derived"] = {}
+
+    @cached_property
+    def transpose(self) -> tuple[Tensor, Tensor, Tensor]:
+        kept: Block = vars(self)["_kept"]
+        return kept.transpose
 
 
 @dataclass(frozen=True)
