@@ -11,6 +11,7 @@ from gnnfast.graph import CSCGraph, MiniBatch
 from gnnfast.sampler.edge.link_neighbor import LinkNeighborSampler
 from gnnfast.sampler.edge.negatives import Negatives
 from gnnfast.sampler.law import Law
+from gnnfast.sampler.node.hops import check_seeds
 
 
 class FullGraphSampler(LinkNeighborSampler):
@@ -49,4 +50,5 @@ class _WholeGraph:
         self._block.src_nodes = self._nodes = torch.arange(graph.num_nodes)
 
     def sample(self, seed_nodes: Tensor, seed: int) -> MiniBatch:
+        check_seeds(seed_nodes, self._nodes.numel())
         return MiniBatch(seed_nodes, self._nodes, [self._block], seed_rows=seed_nodes)
