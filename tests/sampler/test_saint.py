@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnnfast.graph import CSCGraph
+from gnnfast.kernels.reference.random import derive_seed
 from gnnfast.sampler import EpochSampler, SaintEdgeSampler, SaintMultiWalkSampler, SaintNodeSampler, SaintWalkSampler
 from gnnfast.sampler.subgraph import saint
 from tests.minibatches import digest
@@ -258,6 +259,29 @@ def test_only_training_nodes_and_the_edges_among_them(name: str, tmp_path: Path)
         assert float(counts[train].mean() / 50) == pytest.approx(float(inclusion[train].mean()), rel=0.1)
 
 
+@names
+@pytest.mark.parametrize("train_only", [False, True])
+def test_nodes_can_be_drawn_alone(name: str, train_only: bool, tmp_path: Path):
+    train = torch.arange(150, 60, -1)
+    sampler = SAMPLERS[name](
+        uneven_graph(True), num_batches=2, train_only=train_only, seed_nodes=train, cache_dir=tmp_path
+    )
+    for batch in range(2):
+        nodes = sampler.draw_nodes(derive_seed(5, batch))
+        assert torch.equal(nodes, sampler.sample_batch(batch, 5).node_ids)
+
+
+@names
+def test_weights_of_all_are_those_of_subgraphs(name: str, tmp_path: Path):
+    graph = uneven_graph(True)
+    sampler = SAMPLERS[name](graph, cache_dir=tmp_path, edge_ids=True)
+    node_weight, edge_weight = sampler.weights_of_all()
+    batch = sampler.sample_batch(0, 0)
+    assert torch.equal(node_weight[batch.node_ids], batch.seed_weight)
+    torch.testing.assert_close(edge_weight[batch.blocks[0].edge_ids], batch.blocks[0].inclusion_weight)
+    assert SAMPLERS[name](graph, normalization=None).weights_of_all() is None
+
+
 # Counts on disk.
 
 
@@ -308,6 +332,23 @@ def test_counts_are_kept_until_the_graph_or_a_parameter_changes(tmp_path: Path, 
     assert len(num_counted) == len(different)
 
 
+class SubclassOfTheSameName:
+    """Namespace of a walk sampler called as its parent is, which draws otherwise."""
+
+    class SaintWalkSampler(SaintWalkSampler):
+        def _draw(self, key: int) -> np.ndarray:
+            return super()._draw(key)[:20]
+
+
+def test_a_subclass_does_not_take_its_parents_counts(tmp_path: Path, num_counted: list[int]):
+    graph = uneven_graph(True)
+    own = SubclassOfTheSameName.SaintWalkSampler(graph, 15, 2, cache_dir=tmp_path / "own").sample_batch(0, 0)
+    SaintWalkSampler(graph, 15, 2, cache_dir=tmp_path)
+    after = SubclassOfTheSameName.SaintWalkSampler(graph, 15, 2, cache_dir=tmp_path).sample_batch(0, 0)
+    assert len(num_counted) == 3
+    assert digest([after]) == digest([own])
+
+
 def test_damaged_counts_are_counted_anew(tmp_path: Path, num_counted: list[int]):
     graph = uneven_graph(True)
     expected = digest([SaintWalkSampler(graph, 15, 2, cache_dir=tmp_path).sample_batch(0, 0)])
@@ -335,6 +376,15 @@ def test_damaged_counts_are_counted_anew(tmp_path: Path, num_counted: list[int])
         (
             lambda graph: SaintNodeSampler(graph, 3, train_only=True, seed_nodes=torch.tensor([1, 1])),
             "seed_nodes must be distinct",
+        ),
+        *(
+            (
+                lambda graph, node=node: SaintNodeSampler(
+                    graph, 3, train_only=True, seed_nodes=torch.tensor([1, 2, node])
+                ),
+                f"holds node {node}",
+            )
+            for node in (-3, 10**8)
         ),
         (
             lambda _: SaintNodeSampler(CSCGraph(torch.zeros(1, dtype=torch.int64), torch.empty(0, dtype=torch.int32))),

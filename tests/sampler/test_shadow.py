@@ -200,6 +200,17 @@ def test_normalization_in_the_batch_counts_degrees_in_the_ego(selection: str):
     assert not torch.equal(counted, graph.degree[batch.node_ids])
 
 
+@pytest.mark.parametrize("selection", ["hops", "ppr"])
+def test_bounds_say_where_the_other_nodes_of_an_ego_begin(selection: str):
+    sampler = ShadowSampler(random_graph(), selection=selection)
+    seeds = torch.tensor([5, 9, 5])
+    batch, bounds = sampler.sample_with_bounds(seeds, 4)
+    expected = sampler.sample(seeds, 4)
+    assert torch.equal(batch.node_ids, expected.node_ids)
+    assert int(bounds[0]) == 0
+    assert bounds.diff().tolist() == [ego_of_row(batch)[3:].count(ego) for ego in range(3)]
+
+
 def test_a_mini_batch_is_a_function_of_its_seed():
     graph = random_graph()
     by_hops, by_ppr = (ShadowSampler(graph, budget=3, selection=selection) for selection in ("hops", "ppr"))

@@ -17,6 +17,7 @@ from gnnfast.graph import CSCGraph, MiniBatch
 from gnnfast.kernels.reference.random import derive_seed
 from gnnfast.runtime.cached_file import cached_arrays
 from gnnfast.sampler.law import Law
+from gnnfast.sampler.node.hops import check_seeds
 from gnnfast.sampler.node_map import NodeMapPool
 from gnnfast.sampler.subgraph.induce import Inducer
 from gnnfast.sampler.subgraph.saint_norm import Counts, InclusionWeights, IndependentDraws, count_subgraphs
@@ -46,6 +47,10 @@ class SaintSampler(ABC):
         train_only: Whether to sample the graph of `seed_nodes` alone.
         seed_nodes: The training nodes, distinct global ids, int64.
         edge_ids: Whether blocks carry the ids of their edges.
+
+    Raises:
+        ValueError: If an argument is out of range, or with `train_only` one of `seed_nodes` is not in the graph or
+            comes twice.
     """
 
     normalizations: ClassVar[tuple[str | None, ...]] = ("estimated", None)
@@ -117,6 +122,32 @@ class SaintSampler(ABC):
             nodes = block.src_nodes = self._global_ids[nodes]
         return MiniBatch(nodes, nodes, [block], seed_weight=seed_weight)
 
+    def draw_nodes(self, seed: int) -> Tensor:
+        """Draws the nodes of one subgraph alone, for those who take out its edges themselves.
+
+        Args:
+            seed: Same seed, same nodes, on any thread.
+
+        Returns:
+            Distinct global ids in the order in which they were first drawn, int64, `(num_nodes,)`.
+        """
+        nodes = self._draw_distinct(seed)
+        return nodes if self._global_ids is None else self._global_ids[nodes]
+
+    def weights_of_all(self) -> tuple[Tensor, Tensor] | None:
+        """The weights that subgraphs give to the nodes and edges they hold, for all that can be sampled.
+
+        Returns:
+            1 / P(v taken) of each node, float32, and P(v taken) / P(u and v taken) of each edge u -> v, float32, in the
+            order of the sampled graph; None if there are no weights. Those of edges that no subgraph can hold mean
+            nothing.
+        """
+        if self._weights is None:
+            return None
+        graph = self._sampled
+        nodes, edges = torch.arange(graph.num_nodes), torch.arange(graph.num_edges)
+        return self._weights.of_nodes(nodes), self._weights.of_edges(graph.to_block(), nodes, edges)
+
     @abstractmethod
     def _draw(self, key: int) -> np.ndarray:
         """The nodes of a subgraph, int64, some of them more than once."""
@@ -143,7 +174,8 @@ class SaintSampler(ABC):
         graph = self._sampled
         inputs = {
             "version": COUNTS_VERSION,
-            "sampler": type(self).__name__,
+            # The whole name: a subclass that draws otherwise may be called as its parent is.
+            "sampler": f"{type(self).__module__}.{type(self).__qualname__}",
             "coverage": float(self.coverage),
             "indptr": graph.indptr.numpy(),
             "indices": graph.indices.numpy(),
@@ -184,6 +216,7 @@ def check_positive(**counts: int) -> None:
 
 def _graph_among(graph: CSCGraph, nodes: Tensor, edge_ids: bool) -> CSCGraph:
     """The graph on some nodes, numbered by their position."""
+    check_seeds(nodes, graph.num_nodes)
     if nodes.unique().numel() < nodes.numel():
         raise ValueError("seed_nodes must be distinct")
     block = Inducer(graph, edge_ids).induce(nodes)

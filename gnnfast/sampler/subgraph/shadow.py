@@ -100,13 +100,18 @@ class ShadowSampler:
         Raises:
             ValueError: If a seed is not a node of the graph.
         """
+        return self.sample_with_bounds(seed_nodes, seed)[0]
+
+    def sample_with_bounds(self, seed_nodes: Tensor, seed: int) -> tuple[MiniBatch, Tensor]:
+        """As `sample`, and where each ego begins among the nodes that are no seeds, int64, `(num_seeds + 1,)`."""
         check_seeds(seed_nodes, self.graph.num_nodes)
         if self.selection == "ppr":
             ego_ptr, others, _ = self._ppr.largest(seed_nodes)
         else:
             ego_ptr, others = self._draw(seed_nodes, seed)
         node_ids = self._joined(seed_nodes, others)
-        return MiniBatch(seed_nodes, node_ids, [self._induce(seed_nodes, ego_ptr, others, node_ids)])
+        batch = MiniBatch(seed_nodes, node_ids, [self._induce(seed_nodes, ego_ptr, others, node_ids)])
+        return batch, ego_ptr
 
     def _draw(self, seed_nodes: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Where each ego's nodes begin, and the nodes without the seeds."""
