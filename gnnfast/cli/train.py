@@ -89,7 +89,7 @@ def train_from(config: DictConfig, folder: Path, datasets: LastDataset) -> float
         raise ValueError(f"seed must be an integer from 0 to 2**63 - 1, got {config.seed!r}")
     settings = build(config.training)
     settings.resolved_accelerator()
-    if config.keep_freed_memory:
+    if checked_flag("keep_freed_memory", config.keep_freed_memory):
         keep_freed_memory()
     dataset = datasets.build(config.dataset)
     log.info(f"{dataset!r}")
@@ -112,11 +112,21 @@ def train_from(config: DictConfig, folder: Path, datasets: LastDataset) -> float
     return result.val.get(result.metric)
 
 
+def checked_flag(key: str, value: Any) -> bool:
+    """A setting that no constructor checks."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{key} must be true or false, got {value!r}")
+    return value
+
+
 def build_model(config: DictConfig, dataset: Any) -> Any:
     """The model for a data set's features and classes, or for its pairs."""
     if dataset.task == "link":
         return _build_link_model(config, dataset)
     model = build(config.model, in_channels=dataset.num_features, out_channels=dataset.num_classes)
+    for group in ("decoder", "embedding"):
+        if any(override.startswith((f"{group}=", f"{group}.")) for override in HydraConfig.get().overrides.task):
+            log.warning(f"{group} is for tasks on pairs: {dataset.name} has labels of nodes, which it plays no part in")
     ignored = dataset.graph.edge_weight is not None and not model.supports_edge_weight
     if ignored:
         log.warning(f"model.conv={model.conv_name} ignores the edge weights of the graph; gcn uses them")
@@ -129,14 +139,17 @@ def _build_link_model(config: DictConfig, dataset: Any) -> Any:
 
     settings = copy(config.embedding)
     with open_dict(settings):
-        beside_features = settings.pop("beside_features")
+        beside_features = checked_flag("embedding.beside_features", settings.pop("beside_features"))
     embedding = None
     if dataset.features is None or beside_features:
         embedding = build(settings, num_nodes=dataset.num_nodes)
     width = dataset.num_features + (0 if embedding is None else embedding.channels)
     out_channels = config.model.get("out_channels") or config.model.get("hidden_channels") or width
     encoder = build(config.model, in_channels=width, out_channels=out_channels)
-    return LinkModel(encoder, build(config.decoder, in_channels=encoder.out_channels), embedding)
+    model = LinkModel(encoder, build(config.decoder, in_channels=encoder.out_channels), embedding)
+    if not any(True for _ in model.parameters()):
+        raise ValueError("the model has nothing to learn: set embedding.beside_features=true, or choose another model")
+    return model
 
 
 def build_sampler(config: DictConfig, dataset: Any) -> Any:

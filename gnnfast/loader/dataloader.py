@@ -229,9 +229,9 @@ class DataLoader:
             if not isinstance(self.dataset, Dataset) or self.dataset.is_multilabel:
                 raise ValueError(f"class_balanced needs one class per seed, which {self.dataset.name} does not have")
             seed_weights = class_balancing_weights(self.dataset.labels[self.seeds])
-        if seed_weights.shape != (self.num_seeds,):
-            shape = tuple(seed_weights.shape)
-            raise ValueError(f"seed_weights must be one number per seed, {self.num_seeds}, got shape {shape}")
+        if not isinstance(seed_weights, Tensor) or seed_weights.shape != (self.num_seeds,):
+            got = tuple(seed_weights.shape) if isinstance(seed_weights, Tensor) else repr(seed_weights)
+            raise ValueError(f"seed_weights must be a tensor with one number per seed, {self.num_seeds}, got {got}")
         return WeightedDraws(seed_weights)
 
     def _make(self, order: Tensor, epoch: int, step: int) -> _Made:

@@ -84,6 +84,7 @@ class SeedSteps:
             assert isinstance(self.sampler, LinkSampler)
             batch = self.sampler.sample_edges(seeds.contiguous(), derive_seed(self.seed, epoch, step))
             check_batch(batch, f"{name}.sample_edges", self.num_nodes)
+            check_pairs(batch, seeds, f"{name}.sample_edges")
             return batch
         rows: Tensor | None = None
         if self._may_repeat:
@@ -112,6 +113,10 @@ class EpochSteps:
     """
 
     def __init__(self, sampler: EpochSampler, seeds: Tensor, num_nodes: int, seed: int, rank: int, world_size: int):
+        num_batches = sampler.num_batches
+        if not isinstance(num_batches, int) or num_batches < 1:
+            name = type(sampler).__name__
+            raise ValueError(f"{name}.num_batches must be a whole number of at least 1, got {num_batches!r}")
         self.sampler = sampler
         self.seeds = seeds
         self.num_nodes = num_nodes
@@ -158,6 +163,8 @@ def check_batch(batch: MiniBatch, maker: str, num_nodes: int) -> None:
     """Refuses what would be read as something else: features are gathered by these ids, unchecked."""
     if not isinstance(batch, MiniBatch):
         raise TypeError(f"{maker} must return a MiniBatch, got {type(batch).__name__}")
+    if not batch.blocks:
+        raise ValueError(f"{maker} must return at least one block")
     ids = batch.node_ids
     if ids.dtype != torch.int64 or ids.numel() != batch.blocks[0].num_src:
         raise ValueError(
@@ -169,3 +176,27 @@ def check_batch(batch: MiniBatch, maker: str, num_nodes: int) -> None:
         if low < 0 or high >= num_nodes:
             node = low if low < 0 else high
             raise ValueError(f"{maker} returned node {node}, but nodes are numbered 0 to {num_nodes - 1}")
+
+
+def check_pairs(batch: MiniBatch, seed_edges: Tensor, maker: str) -> None:
+    """Refuses pairs that the loss would misread."""
+    pairs, rows, labels = batch.seed_edges, batch.edge_rows, batch.edge_labels
+    if pairs is None or rows is None or labels is None:
+        raise ValueError(f"{maker} must return a MiniBatch with seed_edges, edge_rows and edge_labels")
+    num_seeds = seed_edges.shape[1]
+    if (
+        rows.shape != pairs.shape
+        or labels.shape != pairs.shape[1:]
+        or not torch.equal(pairs[:, :num_seeds], seed_edges)
+    ):
+        raise ValueError(
+            f"{maker} must return the {num_seeds} seed edges first, then negatives, with two rows and a label for each; "
+            f"got seed_edges {tuple(pairs.shape)}, edge_rows {tuple(rows.shape)}, edge_labels {tuple(labels.shape)}"
+        )
+    if not bool((labels[:num_seeds] == 1).all()) or bool(labels[num_seeds:].any()):
+        raise ValueError(f"{maker} must label seed edges 1 and negatives 0")
+    if num_seeds and (labels.numel() == num_seeds or labels.numel() % num_seeds):
+        raise ValueError(
+            f"{maker} must return the same number of negatives, at least one, for each of {num_seeds} seed edges, "
+            f"got {labels.numel() - num_seeds}"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,82 @@ def test_a_sweep_reads_a_data_set_once(tmp_path: Path, monkeypatch: pytest.Monke
 
     assert done.exit_code == 0, done.stderr
     assert [settings["split_seed"] for settings in calls] == [0, 1]
+
+
+USERS = """
+import torch
+from dataclasses import replace
+from gnnfast.graph import MiniBatch
+from gnnfast.sampler import LinkNeighborSampler, RandomNodeSampler
+
+class NoBatches(RandomNodeSampler):
+    num_batches = 0
+    def __init__(self, graph):
+        super().__init__(graph, 4)
+
+class NoBlocks:
+    def __init__(self, graph):
+        pass
+    def sample(self, seed_nodes, seed):
+        return MiniBatch(seed_nodes, seed_nodes, [])
+
+class Pairs(LinkNeighborSampler):
+    def __init__(self, graph):
+        super().__init__(graph, [2, 2])
+
+class Dropped(Pairs):
+    def sample_edges(self, seed_edges, seed):
+        return super().sample_edges(seed_edges[:, :3], seed)
+
+class Swapped(Pairs):
+    def sample_edges(self, seed_edges, seed):
+        batch = super().sample_edges(seed_edges, seed)
+        return replace(batch, edge_labels=1 - batch.edge_labels)
+
+class NoNegatives(LinkNeighborSampler):
+    def __init__(self, graph):
+        super().__init__(graph, [2, 2], num_negatives=0)
+        self.num_negatives = 1
+        self._pairs = LinkNeighborSampler(graph, [2, 2], num_negatives=0)
+    def sample_edges(self, seed_edges, seed):
+        return self._pairs.sample_edges(seed_edges, seed)
+
+class NoPairs(Pairs):
+    def sample_edges(self, seed_edges, seed):
+        return self.sample(seed_edges[0], seed)
+"""
+LINKS = ("dataset=link_split", "dataset@dataset.source=digits", "sampler=link_neighbor")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("sampler._target_=users.NoBatches",), "NoBatches.num_batches must be a whole number of at least 1, got 0"),
+        (("sampler._target_=users.NoBlocks",), "NoBlocks.sample must return at least one block"),
+        ((*LINKS, "sampler._target_=users.Dropped"), "seed edges first, then negatives"),
+        ((*LINKS, "sampler._target_=users.Swapped"), "must label seed edges 1 and negatives 0"),
+        ((*LINKS, "sampler._target_=users.NoNegatives"), "the same number of negatives, at least one"),
+        ((*LINKS, "sampler._target_=users.NoPairs"), "seed_edges, edge_rows and edge_labels"),
+        ((*LINKS, "sampler.src_range=5"), "src_range must be the first and the last"),
+        ((*LINKS, "sampler.src_range=[0,1.5]"), "src_range must be the first and the last"),
+        ((*LINKS, "model=lightgcn"), "nothing to learn"),
+        ((*LINKS, "embedding.beside_features=no"), "embedding.beside_features must be true or false, got 'no'"),
+        (("keep_freed_memory=3",), "keep_freed_memory must be true or false, got 3"),
+        (("sampler=weighted_neighbor", "sampler.edge_weight=3"), "edge_weight must be 'gcn' or a tensor"),
+        (("+loader.seed_weights=[1,2]",), "seed_weights must be a tensor"),
+        (("sampler.fanouts=[99999999999999999999,2]",), "fanouts must be positive"),
+    ],
+)
+def test_what_does_not_fit_is_named(arguments: tuple[str, ...], message: str, tmp_path: Path):
+    (tmp_path / "users.py").write_text(USERS)
+    sys.modules.pop("users", None)
+    done = gnnfast_command("train", *arguments, "training.epochs=1", folder=tmp_path)
+    assert done.exit_code == 1
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_settings_of_another_task_are_said_to_be_without_effect(tmp_path: Path):
+    done = gnnfast_command("train", "decoder=mlp", "training.epochs=1", folder=tmp_path)
+    assert done.exit_code == 0, done.stderr
+    assert "decoder is for tasks on pairs" in done.stdout + done.stderr

@@ -62,11 +62,17 @@ def graph_of(data: Any) -> CSCGraph:
     return graph
 
 
+def edges_of(graph: CSCGraph) -> tuple[Tensor, Tensor]:
+    """Sources above destinations, int64 `(2, num_edges)`, and what `graph_of` calls the edges."""
+    return graph.to_edge_index(), torch.arange(graph.num_edges) if graph.edge_ids is None else graph.edge_ids
+
+
 class Attributes:
     """What a PyG `Data` holds by node and by edge, ready to be cut down; safe to use from several threads.
 
     Args:
-        data: Followed as it changes: `refresh` looks at it anew.
+        data: Followed as it changes: `refresh` looks at it anew. Its tensors may be on any device, and so is what is
+            cut from them.
     """
 
     def __init__(self, data: Data):
@@ -86,6 +92,15 @@ class Attributes:
         self._has_num_nodes = "num_nodes" in store
         self._has_edge_index = "edge_index" in store
         self._has_adj_t = "adj_t" in store
+        # Where batches have their edges.
+        self.edge_device = torch.device("cpu")
+        if self._has_edge_index:
+            self.edge_device = store["edge_index"].device
+        elif self._has_adj_t:
+            self.edge_device = store["adj_t"].device()
+        # What is gone from the data must not live on here.
+        used = {key for key, _ in self._by_node + self._by_edge}
+        self._takes = {key: take for key, take in self._takes.items() if key in used}
 
     def is_by_node(self, key: str) -> bool:
         """Whether the data has a value per node under this name."""
@@ -117,7 +132,7 @@ class Attributes:
         if self._has_num_nodes:
             store["num_nodes"] = node_ids.numel()
         if self._has_edge_index:
-            store["edge_index"] = edge_index
+            store["edge_index"] = edge_index.to(self.edge_device)
         if self._has_adj_t:
             store["adj_t"] = _cut_adj_t(self.data.adj_t, node_ids.numel(), edge_index, edge_ids)
 
@@ -175,10 +190,11 @@ def _cut_adj_t(adj_t: Any, num_nodes: int, edge_index: Tensor, edge_ids: Tensor 
 
     value = adj_t.storage.value()
     if value is not None:
-        value = None if edge_ids is None else value.index_select(0, edge_ids)
+        value = None if edge_ids is None else value.index_select(0, edge_ids.to(value.device))
+    col, row = edge_index.to(adj_t.device())
     return SparseTensor(
-        row=edge_index[1],
-        col=edge_index[0],
+        row=row,
+        col=col,
         value=value,
         sparse_sizes=(num_nodes, num_nodes),
         is_sorted=False,

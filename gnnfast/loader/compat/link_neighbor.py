@@ -76,7 +76,7 @@ class LinkNeighborLoader(ThreadedLoader):
         if self.neg_sampling is not None and edge_label is not None:
             if self.neg_sampling.is_triplet():
                 raise ValueError("triplets have no labels: leave edge_label out, or ask for neg_sampling='binary'")
-            edge_label = edge_label + 1 if int(edge_label.min()) == 0 else edge_label
+            edge_label = edge_label + 1 if edge_label.min() == 0 else edge_label
         links = data.edge_index if edge_label_index is None else edge_label_index
         self._links = links.as_subclass(Tensor).cpu()
         self._labels = None if edge_label is None else edge_label.cpu()

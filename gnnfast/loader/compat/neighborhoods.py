@@ -223,5 +223,5 @@ def draw_with_pyg(sampler: Any, seed_nodes: Tensor, seed: int, input_id: Tensor 
 
 
 def _in_graph_order(edge_values: Tensor, graph: CSCGraph) -> Tensor:
-    values = edge_values if edge_values.is_floating_point() else edge_values.float()
+    values = (edge_values if edge_values.is_floating_point() else edge_values.float()).cpu()
     return values.view(-1) if graph.edge_ids is None else values.view(-1)[graph.edge_ids]

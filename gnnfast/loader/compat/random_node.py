@@ -35,6 +35,12 @@ class RandomNodeLoader(ThreadedLoader):
         self._edges_among = EdgesAmong(graph_of(data))
         super().__init__(self.num_nodes, batch_size=math.ceil(self.num_nodes / num_parts), **kwargs)
 
+    @property
+    def edge_index(self) -> Tensor | None:
+        """The data's."""
+        edge_index: Tensor | None = self.data.edge_index
+        return edge_index
+
     def _begin_epoch(self) -> None:
         self._attributes.refresh()
 

@@ -22,8 +22,9 @@ _OF_PROCESSES = ("worker_init_fn", "multiprocessing_context", "timeout")
 class ThreadedLoader(torch.utils.data.DataLoader[Any]):
     """Makes batches from positions 0, 1, ..., on `num_workers` threads of this process; base of the PyG loaders.
 
-    The order of positions is the one that torch's DataLoader takes under the same `torch.manual_seed` and `generator`;
-    batches are drawn from a seed that comes from there too, so they do not depend on `num_workers`.
+    The order of positions is the one that torch's DataLoader takes under the same `torch.manual_seed` and `generator`,
+    pass after pass; batches are drawn from a seed that comes from there too, so they do not depend on `num_workers`.
+    (With `persistent_workers` torch leaves out that seed from the second pass on, and orders differ from there.)
 
     Args:
         num_items: Positions to go through.
@@ -62,10 +63,15 @@ class ThreadedLoader(torch.utils.data.DataLoader[Any]):
         return self._batches(epoch_seed)
 
     def __call__(self, index: Any) -> Any:
-        """The batch of given positions."""
+        """The batch of given positions.
+
+        Raises:
+            ValueError: If one of them is not a position of the loader.
+        """
+        positions = self._checked(index)
         self._begin_epoch()
         seed = int(torch.empty((), dtype=torch.int64).random_())
-        return self._hand_out(self._make(torch.as_tensor(index, dtype=torch.int64).view(-1), seed))
+        return self._hand_out(self._make(positions, seed))
 
     def check_worker_number_rationality(self) -> None:
         """Nothing to warn of: threads cost no memory."""
@@ -102,10 +108,33 @@ class ThreadedLoader(torch.utils.data.DataLoader[Any]):
         order, size = self._order(), self.batch_size
         if order is None or size is None:
             for positions in self._index_sampler:
-                yield torch.as_tensor(positions, dtype=torch.int64).view(-1)
+                yield self._checked(positions)
             return
+        is_at_end = False
         for batch in range(len(self)):
-            yield order[batch * size : (batch + 1) * size]
+            positions = order[batch * size : (batch + 1) * size]
+            if positions.numel() < size:
+                is_at_end = True
+                self._end_order()
+            yield positions
+        if not is_at_end:
+            self._end_order()
+
+    def _checked(self, index: Any) -> Tensor:
+        positions = torch.as_tensor(index, dtype=torch.int64, device="cpu").reshape(-1)
+        if positions.numel():
+            low, high = (int(bound) for bound in torch.aminmax(positions))
+            if low < 0 or high >= self._num_items:
+                raise ValueError(
+                    f"{type(self).__name__} has positions 0 to {self._num_items - 1}, got {low if low < 0 else high}"
+                )
+        return positions
+
+    def _end_order(self) -> None:
+        """What torch's sampler does when it is asked for more than all positions: it draws an order that nobody sees."""
+        generator = getattr(self.sampler, "generator", None)
+        if generator is not None:
+            torch.randperm(self._num_items, generator=generator)
 
     def _order(self) -> Tensor | None:
         """All positions in this pass's order, at once; None if the caller brought an order of their own."""

@@ -94,12 +94,14 @@ class NegativeSampler:
 
 def _checked_range(name: str, nodes: Sequence[int] | None, num_nodes: int) -> tuple[int, int]:
     """The range as (first, last + 1)."""
-    first, last = (0, num_nodes - 1) if nodes is None else nodes
-    if not 0 <= first <= last < num_nodes:
+    if nodes is None:
+        return 0, num_nodes
+    is_pair = isinstance(nodes, Sequence) and len(nodes) == 2 and all(isinstance(node, int) for node in nodes)
+    if not is_pair or not 0 <= nodes[0] <= nodes[1] < num_nodes:
         raise ValueError(
             f"{name} must be the first and the last of some of the nodes 0 to {num_nodes - 1}, got {nodes}"
         )
-    return int(first), int(last) + 1
+    return nodes[0], nodes[1] + 1
 
 
 def _degree_table(graph: CSCGraph, first: int, end: int) -> tuple[np.ndarray, np.ndarray]:

@@ -184,7 +184,7 @@ def check_fanouts(fanouts: Sequence[int]) -> list[int]:
 
 
 def _is_fanout(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and (value > 0 or value == -1)
+    return isinstance(value, int) and not isinstance(value, bool) and (0 < value < 2**63 or value == -1)
 
 
 def check_seeds(seed_nodes: Tensor, num_nodes: int) -> None:

@@ -165,6 +165,8 @@ def _weights(graph: CSCGraph, edge_weight: Tensor | str | None) -> Tensor:
         scale = (graph.degree + self_loop).abs().pow(-0.5)
         own = own * torch.where(scale == torch.inf, 0, scale)[graph.indices]
     elif edge_weight is not None:
+        if not isinstance(edge_weight, Tensor):
+            raise ValueError(f"edge_weight must be 'gcn' or a tensor with one number per edge, got {edge_weight!r}")
         if edge_weight.shape != (graph.num_edges,) or not edge_weight.is_floating_point():
             raise ValueError(
                 f"edge_weight must be floating of shape ({graph.num_edges},), got {edge_weight.dtype} of shape "
