@@ -184,13 +184,10 @@ def check_pairs(batch: MiniBatch, seed_edges: Tensor, maker: str) -> None:
     if pairs is None or rows is None or labels is None:
         raise ValueError(f"{maker} must return a MiniBatch with seed_edges, edge_rows and edge_labels")
     num_seeds = seed_edges.shape[1]
-    if (
-        rows.shape != pairs.shape
-        or labels.shape != pairs.shape[1:]
-        or not torch.equal(pairs[:, :num_seeds], seed_edges)
-    ):
+    fits = rows.shape == pairs.shape and labels.shape == pairs.shape[1:]
+    if not fits or not torch.equal(pairs[:, :num_seeds], seed_edges):
         raise ValueError(
-            f"{maker} must return the {num_seeds} seed edges first, then negatives, with two rows and a label for each; "
+            f"{maker} must return the {num_seeds} seed edges first, then negatives, with two rows and a label each; "
             f"got seed_edges {tuple(pairs.shape)}, edge_rows {tuple(rows.shape)}, edge_labels {tuple(labels.shape)}"
         )
     if not bool((labels[:num_seeds] == 1).all()) or bool(labels[num_seeds:].any()):

@@ -41,8 +41,9 @@ class LayerSampler(ABC):
     Args:
         graph: Graph to sample from.
         num_nodes: Sources drawn per layer, from the seed nodes outwards.
-        normalise: "hajek" rescales each row's weights, such that the sizes of GCN's operator, of the full graph, keep their
-            sum over the row; "ht" (Horvitz and Thompson, Hansen and Hurwitz) leaves them: unbiased, but of larger variance.
+        normalise: "hajek" rescales each row's weights, such that the sizes of GCN's operator, of the full graph, keep
+            their sum over the row; "ht" (Horvitz and Thompson, Hansen and Hurwitz) leaves them: unbiased, but of larger
+            variance.
         edge_ids: Whether blocks carry the ids of kept edges: the graph's `edge_ids`, or else positions in `indices`.
 
     Raises:
