@@ -38,3 +38,18 @@ def test_rows_beyond_two_to_the_31_words_are_found():
     cpu.gather_rows(rows, np.array([2**21, 0], np.int64), out)
     assert (out[0] == 7).all()
     assert (out[1] == 0).all()
+
+
+@pytest.mark.parametrize("word", [np.int8, np.int16, np.int32, np.int64])
+@pytest.mark.parametrize("shift", [0, 1])
+def test_rows_written_past_the_caches_equal_the_reference(word: type[np.integer], shift: int):
+    row_bytes, num_ids = 2048, 4096  # twice what is streamed
+    generator = np.random.default_rng(0)
+    rows = generator.integers(-100, 100, (300, row_bytes // np.dtype(word).itemsize)).astype(word)
+    ids = generator.integers(0, 300, num_ids)
+    # Memory that begins between two vectors is not written that way.
+    memory = np.zeros(num_ids * rows.shape[1] + shift, word)
+    out = memory[shift:].reshape(num_ids, -1)
+    cpu.gather_rows(rows, ids, out)
+    assert (out == rows[ids]).all()
+    assert not memory[:shift].any()

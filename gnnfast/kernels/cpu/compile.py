@@ -72,3 +72,44 @@ def multiply_high_low(typing_context: Any, a: Any, b: Any) -> Any:
         return context.make_tuple(builder, signature.return_type, [high, low])
 
     return signature, generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def copy_past_caches(typing_context: Any, src: Any, src_position: Any, dst: Any, dst_position: Any, count: Any) -> Any:
+    """Copies `count` entries between arrays of one type, from and to flat positions, without keeping them in caches.
+
+    The entries are a multiple of 16 bytes, and begin at one in `dst`. `finish_copies` must follow before another thread
+    reads them.
+    """
+    signature = types.void(src, src_position, dst, dst_position, count)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        from_array, to_array = (
+            context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in (0, 2)
+        )
+        item_bytes = signature.args[0].dtype.bitwidth // 8
+        vector = ir.VectorType(ir.IntType(8 * item_bytes), 16 // item_bytes).as_pointer()
+        source = builder.bitcast(builder.gep(from_array, [arguments[1]]), vector)
+        target = builder.bitcast(builder.gep(to_array, [arguments[3]]), vector)
+        nontemporal = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+        num_vectors = builder.udiv(arguments[4], ir.Constant(arguments[4].type, 16 // item_bytes))
+        with cgutils.for_range(builder, num_vectors) as loop:
+            entries = builder.load(builder.gep(source, [loop.index]))
+            entries.align = item_bytes
+            store = builder.store(entries, builder.gep(target, [loop.index]))
+            store.align = 16
+            store.set_metadata("nontemporal", nontemporal)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def finish_copies(typing_context: Any) -> Any:
+    """Orders what `copy_past_caches` wrote before all that is written later."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
