@@ -282,6 +282,11 @@ def test_weights_of_all_are_those_of_subgraphs(name: str, tmp_path: Path):
     assert SAMPLERS[name](graph, normalization=None).weights_of_all() is None
 
 
+def test_an_edge_that_no_subgraph_can_hold_has_infinite_weight():
+    graph = CSCGraph.from_edge_index(torch.tensor([[0, 1, 1], [0, 0, 2]]), 3)
+    assert SaintNodeSampler(graph, 1).weights_of_all()[1].tolist() == [1, torch.inf, torch.inf]
+
+
 # Counts on disk.
 
 

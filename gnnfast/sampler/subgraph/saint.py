@@ -139,14 +139,16 @@ class SaintSampler(ABC):
 
         Returns:
             1 / P(v taken) of each node, float32, and P(v taken) / P(u and v taken) of each edge u -> v, float32, in the
-            order of the sampled graph; None if there are no weights. Those of edges that no subgraph can hold mean
-            nothing.
+            order of the sampled graph; inf where no subgraph can hold the edge. None if there are no weights.
         """
         if self._weights is None:
             return None
-        graph = self._sampled
+        graph, block = self._sampled, self._sampled.to_block()
         nodes, edges = torch.arange(graph.num_nodes), torch.arange(graph.num_edges)
-        return self._weights.of_nodes(nodes), self._weights.of_edges(graph.to_block(), nodes, edges)
+        node_weight = self._weights.of_nodes(nodes)
+        if isinstance(self._weights, IndependentDraws) and not self._weights.reach_all_pairs:
+            return node_weight, torch.where(block.indices == block.dst_index, 1.0, torch.inf)
+        return node_weight, self._weights.of_edges(block, nodes, edges)
 
     @abstractmethod
     def _draw(self, key: int) -> np.ndarray:
