@@ -65,6 +65,16 @@ def test_a_batch_has_pygs_attributes(data: Data, kwargs: dict[str, Any]):
         assert ours.n_id.unique().numel() == ours.num_nodes
 
 
+@pytest.mark.parametrize("label", [[-0.5, 0.3, 1.0], [0.4, 0.3, 1.0], [0.0, 0.3, 1.0], [True, False, True]], ids=str)
+def test_only_labels_that_begin_at_zero_are_moved(label: list[Any]):
+    data = small_data()
+    links = data.edge_index[:, :3]
+    kwargs = {"edge_label": torch.tensor(label), "neg_sampling": "binary", "batch_size": 3}
+    batches = [next(iter(kind(data, [1], links, **kwargs))) for kind in (LinkNeighborLoader, pygs)]
+    assert torch.equal(batches[0].edge_label, batches[1].edge_label)
+    assert batches[0].edge_label.dtype == batches[1].edge_label.dtype
+
+
 def test_all_neighbors_make_pygs_batch(data: Data):
     links = data.edge_index[:, :40]
     for ours, theirs in zip(
