@@ -50,7 +50,9 @@ def graph_of(data: Any) -> CSCGraph:
         ValueError: If it holds no edges.
     """
     if data._store.get("adj_t") is not None:
-        graph = CSCGraph.from_sparse_tensor(data.adj_t)
+        adj_t = data.adj_t.cpu()
+        # Values may be of any type, ids say.
+        graph = CSCGraph.from_sparse_tensor(adj_t if isinstance(adj_t, Tensor) else adj_t.set_value(None))
         return CSCGraph(graph.indptr, graph.indices, validate=False)
     if data._store.get("edge_index") is None:
         raise ValueError("the PyG data holds neither edge_index nor adj_t")
@@ -97,7 +99,8 @@ class Attributes:
         if self._has_edge_index:
             self.edge_device = store["edge_index"].device
         elif self._has_adj_t:
-            self.edge_device = store["adj_t"].device()
+            adj_t = store["adj_t"]
+            self.edge_device = adj_t.device if isinstance(adj_t, Tensor) else adj_t.device()
         # What is gone from the data must not live on here.
         used = {key for key, _ in self._by_node + self._by_edge}
         self._takes = {key: take for key, take in self._takes.items() if key in used}
