@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 from torch_geometric.data import Batch, Data, HeteroData
 
 import gnnfast.loader as ours
@@ -220,6 +223,32 @@ def test_random_parts_are_pygs(data: Data):
         assert_induced(batch, data)
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("num_parts", [4, 7])
+def test_passes_take_what_torchs_take_of_a_generator(num_parts: int, drop_last: bool, num_workers: int):
+    # Of 60 nodes 4 parts are batches of 15; 7 are batches of 9 and a short one.
+    data = numbered(small_data())
+
+    def run(make: Any) -> tuple[list[list[list[int]]], list[int]]:
+        generator = torch.Generator().manual_seed(5)
+        loader = make(shuffle=True, drop_last=drop_last, generator=generator)
+        orders = [[batch.n_id.tolist() for batch in loader] for _ in range(3)]
+        # A pass that is left when it has all its batches: torch has then ended its order only if the last was short.
+        orders.append([batch.n_id.tolist() for batch in islice(loader, len(loader))])
+        return orders, generator.get_state().tolist()
+
+    orders, state = run(lambda **kwargs: RandomNodeLoader(data, num_parts, num_workers=num_workers, **kwargs))
+    their_orders, their_state = run(
+        lambda **kwargs: DataLoader(
+            range(60), -(-60 // num_parts), collate_fn=lambda nodes: Data(n_id=torch.tensor(nodes)), **kwargs
+        )
+    )
+    assert orders == their_orders
+    if num_workers == 0:
+        assert state == their_state
+
+
 @pytest.mark.parametrize("num_workers", [1, 3])
 @pytest.mark.parametrize(
     "make",
@@ -259,3 +288,79 @@ def test_heterogeneous_data_and_old_norms_are_refused():
         GraphSAINTNodeSampler(data, 2)
     with pytest.raises(ValueError, match="sparse_format"):
         ClusterData(data, 2, sparse_format="coo")
+
+
+@pytest.mark.parametrize("bad", [1000, -3])
+def test_ids_outside_the_graph_are_refused(bad: int, tmp_path: Path):
+    data = small_data()
+    clusters = ClusterData(data, 4, save_dir=str(tmp_path))
+    for make in (
+        lambda: ShaDowKHopSampler(data, 2, 3, torch.tensor([1, bad])),
+        lambda: clusters.subgraph(torch.tensor([1, bad])),
+    ):
+        with pytest.raises(ValueError, match=f"node {bad}"):
+            make()
+    loaders = [RandomNodeLoader(data, 2), ClusterLoader(clusters), ShaDowKHopSampler(data, 2, 3)]
+    for loader in (*loaders, GraphSAINTNodeSampler(data, 5)):
+        with pytest.raises(ValueError, match=f"positions 0 to .*, got {bad}"):
+            loader([0, bad])
+    for order in ({"sampler": [0, bad]}, {"sampler": [bad]}):
+        with pytest.raises(ValueError, match=f"positions 0 to .*, got {bad}"):
+            list(ClusterLoader(clusters, **order))
+    with pytest.raises(ValueError, match=f"positions 0 to .*, got {bad}"):
+        list(RandomNodeLoader(data, 2, sampler=[1, bad]))
+    assert RandomNodeLoader(data, 2)([]).num_nodes == 0
+
+
+@pytest.mark.parametrize("sparse_format", ["csr", "csc"])
+def test_a_partition_has_pygs_fields(sparse_format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from torch_geometric.loader import cluster as their_module
+
+    # Theirs leaves the order of a cluster's nodes open.
+    monkeypatch.setattr(their_module, "index_sort", lambda values, max_value: values.sort(stable=True))
+    data = connected_data()
+    # Each pair once: the order of parallel edges is nobody's promise.
+    data = numbered(Data(x=data.x, edge_index=data.edge_index.unique(dim=1).flip(1)))
+    clusters = ClusterData(data, 4, save_dir=str(tmp_path), sparse_format=sparse_format)
+    partition = clusters.partition
+    part_of = torch.empty(60, dtype=torch.int64)
+    for number in range(4):
+        part_of[partition.nodes(number)] = number
+    theirs = their_module.ClusterData._partition(clusters, data.edge_index, part_of)
+    for field in dataclasses.fields(theirs):
+        ours, expected = getattr(partition, field.name), getattr(theirs, field.name)
+        assert torch.equal(ours, expected) if isinstance(expected, torch.Tensor) else ours == expected, field.name
+
+
+@pytest.mark.parametrize("name", SAINT)
+def test_saint_loaders_have_pygs_attributes(name: str, tmp_path: Path):
+    data = connected_data()
+    data = numbered(Data(x=data.x, edge_index=data.edge_index.unique(dim=1).flip(1)))
+    kwargs = {**SAINT[name], "log": False}
+    loader = getattr(ours, name)(data, sample_coverage=3, save_dir=str(tmp_path), **kwargs)
+    theirs = getattr(pyg(), name)(data, **kwargs)
+    for mine, expected in zip(loader.adj.coo(), theirs.adj.coo(), strict=True):
+        assert torch.equal(mine, expected)
+    for batch in loader:
+        assert torch.equal(loader.node_norm[batch.n_id], batch.node_norm)
+        torch.testing.assert_close(loader.edge_norm[batch.e_id], batch.edge_norm)
+    assert loader.edge_norm.shape == (data.num_edges,)
+    assert not hasattr(getattr(ours, name)(data, **kwargs), "node_norm")
+
+
+def test_shadow_loaders_have_pygs_attributes():
+    data = connected_data()
+    data = Data(x=data.x, edge_index=data.edge_index.unique(dim=1).flip(1))
+    loader, theirs = ShaDowKHopSampler(data, 2, 3), pyg().ShaDowKHopSampler(data, 2, 3)
+    assert not loader.is_sparse_tensor
+    for mine, expected in zip(loader.adj_t.coo(), theirs.adj_t.coo(), strict=True):
+        assert torch.equal(mine, expected)
+    sparse = Data(x=data.x, adj_t=theirs.adj_t)
+    loader = ShaDowKHopSampler(sparse, 2, 3)
+    assert loader.is_sparse_tensor
+    assert loader.adj_t.nnz() == data.num_edges
+
+
+def test_random_parts_name_their_edges():
+    data = small_data()
+    assert RandomNodeLoader(data, 2).edge_index is data.edge_index

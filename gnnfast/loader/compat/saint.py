@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from gnnfast.graph import CSCGraph
 from gnnfast.kernels.reference.random import derive_seed
-from gnnfast.loader.compat.attributes import Attributes, graph_of, homogeneous
+from gnnfast.loader.compat.attributes import Attributes, edges_of, graph_of, homogeneous
 from gnnfast.loader.compat.edges_among import EdgesAmong
 from gnnfast.loader.compat.threads import ThreadedLoader
 from gnnfast.sampler import SaintEdgeSampler, SaintNodeSampler, SaintWalkSampler
@@ -26,6 +28,9 @@ class GraphSAINTSampler(ThreadedLoader):
     P(v taken) / P(u and v taken) for an edge u -> v, as the paper has it. PyG has P(u taken) there, which is
     biased. Nodes and edges have their probabilities in closed form; walks are counted in subgraphs drawn
     beforehand, and the counts kept on disk under a digest of all that they depend on.
+
+    Of PyG's attributes `adj`, `node_norm` and `edge_norm` are made when they are first asked for. Subclasses with a
+    `_sample_nodes` of their own and subgraphs by `loader[i]` are left out: those are for PyG's way of drawing.
 
     Args:
         data: Homogeneous, with `edge_index`, without `node_norm` and `edge_norm`.
@@ -59,7 +64,7 @@ class GraphSAINTSampler(ThreadedLoader):
         self.save_dir = save_dir
         self.log = log
         self._attributes = Attributes(data)
-        graph = graph_of(data)
+        graph = self._graph = graph_of(data)
         self.N, self.E = graph.num_nodes, graph.num_edges
         self._edges_among = EdgesAmong(graph)
         self._sampler = self._make_sampler(graph, batch_size)
@@ -74,7 +79,7 @@ class GraphSAINTSampler(ThreadedLoader):
 
     def _make_batch(self, index: Tensor, seed: int) -> Any:
         if self.sample_coverage == 0:
-            nodes = self._sampler._draw_distinct(derive_seed(seed, 0))
+            nodes = self._sampler.draw_nodes(derive_seed(seed, 0))
             batch = self._attributes.cut(nodes, *self._edges_among.take(nodes))
             batch._store._mapping["num_nodes"] = nodes.numel()
             return batch
@@ -83,9 +88,38 @@ class GraphSAINTSampler(ThreadedLoader):
         batch = self._attributes.cut(drawn.node_ids, block.edge_index, block.edge_ids)
         store = batch._store._mapping
         store["num_nodes"] = drawn.node_ids.numel()
-        store["node_norm"] = drawn.seed_weight / self.N
-        store["edge_norm"] = block.inclusion_weight
+        device = self._attributes.edge_device
+        store["node_norm"] = (drawn.seed_weight / self.N).to(device)
+        store["edge_norm"] = block.inclusion_weight.to(device)
         return batch
+
+    @property
+    def node_norm(self) -> Tensor:
+        """That of every node, `(num_nodes,)`; there only with `sample_coverage` above 0."""
+        return self._norms[0]
+
+    @property
+    def edge_norm(self) -> Tensor:
+        """That of every edge, `(num_edges,)`; there only with `sample_coverage` above 0."""
+        return self._norms[1]
+
+    @cached_property
+    def adj(self) -> Any:
+        """The edges as `torch_sparse.SparseTensor` of sources by destinations, with their ids (extra `sparse`)."""
+        from torch_sparse import SparseTensor
+
+        (src, dst), edge_ids = edges_of(self._graph)
+        return SparseTensor(row=src, col=dst, value=edge_ids, sparse_sizes=(self.N, self.N))
+
+    @cached_property
+    def _norms(self) -> tuple[Tensor, Tensor]:
+        weights = self._sampler.weights_of_all()
+        if weights is None:
+            raise AttributeError("there are no norms: ask for them with sample_coverage above 0")
+        edge_norm = weights[1] if self._graph.edge_ids is None else torch.empty_like(weights[1])
+        if self._graph.edge_ids is not None:
+            edge_norm[self._graph.edge_ids] = weights[1]
+        return weights[0] / self.N, edge_norm
 
     @property
     def _normalization(self) -> str | None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from gnnfast.loader.compat.attributes import Attributes, graph_of, homogeneous
+from gnnfast.graph import MiniBatch
+from gnnfast.loader.compat.attributes import Attributes, edges_of, graph_of, homogeneous
 from gnnfast.loader.compat.threads import ThreadedLoader
 from gnnfast.sampler import ShadowSampler
+from gnnfast.sampler.node.hops import check_seeds
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -33,7 +36,7 @@ class ShaDowKHopSampler(ThreadedLoader):
 
     Raises:
         TypeError: If `data` is heterogeneous.
-        ValueError: If a number is out of range.
+        ValueError: If a number is out of range or a seed is not a node of the graph.
     """
 
     def __init__(
@@ -53,11 +56,25 @@ class ShaDowKHopSampler(ThreadedLoader):
             node_idx = torch.arange(data.num_nodes)
         elif node_idx.dtype == torch.bool:
             node_idx = node_idx.nonzero().view(-1)
-        self.node_idx = node_idx.cpu()
+        self.node_idx = node_idx.cpu().to(torch.int64)
+        check_seeds(self.node_idx, data.num_nodes)
         self._attributes = Attributes(self.data)
-        self._egos = _Egos(graph_of(data), depth, num_neighbors, replace, edge_ids=True)
+        self.is_sparse_tensor = "edge_index" not in data
+        self._graph = graph_of(data)
+        self._sampler = ShadowSampler(self._graph, depth, num_neighbors, replace, edge_ids=True)
         self._template: Any = None
         super().__init__(self.node_idx.numel(), **kwargs)
+
+    @cached_property
+    def adj_t(self) -> Any:
+        """The edges as `torch_sparse.SparseTensor` of destinations by sources: the data's, or ids (extra `sparse`)."""
+        if self.is_sparse_tensor:
+            return self.data.adj_t.cpu()
+        from torch_sparse import SparseTensor
+
+        (src, dst), edge_ids = edges_of(self._graph)
+        num_nodes = self._graph.num_nodes
+        return SparseTensor(row=dst, col=src, value=edge_ids, sparse_sizes=(num_nodes, num_nodes))
 
     def _begin_epoch(self) -> None:
         from torch_geometric.data import Batch
@@ -70,7 +87,7 @@ class ShaDowKHopSampler(ThreadedLoader):
 
     def _make_batch(self, index: Tensor, seed: int) -> Any:
         seed_nodes = self.node_idx[index]
-        node_ids, edge_index, edge_ids, ptr = self._egos.in_order(seed_nodes, seed)
+        node_ids, edge_index, edge_ids, ptr = _in_order(*self._sampler.sample_with_bounds(seed_nodes, seed))
         batch = copy.copy(self._template)
         self._attributes.fill(batch, node_ids, edge_index, edge_ids)
         store = batch._store._mapping
@@ -83,23 +100,26 @@ class ShaDowKHopSampler(ThreadedLoader):
         return batch
 
 
-class _Egos(ShadowSampler):
-    """Ego graphs in PyG's order: one behind the other, each beginning with its seed."""
+def _in_order(sampled: MiniBatch, bounds: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Ego graphs one behind the other, each beginning with its seed: the sampler has all seeds first.
 
-    def in_order(self, seed_nodes: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(nodes, edges in local ids, their ids, where egos begin)."""
-        ego_ptr, others = self._draw(seed_nodes, seed)
-        num_egos = seed_nodes.numel()
-        block = self._induce(seed_nodes, ego_ptr, others, self._joined(seed_nodes, others))
-        # The sampler has all seeds first.
-        ptr = ego_ptr + torch.arange(num_egos + 1)
-        row = torch.empty(block.num_src, dtype=torch.int64)
-        row[:num_egos] = ptr[:-1]
-        row[num_egos:] = torch.arange(others.numel()) + torch.repeat_interleave(
-            torch.arange(1, num_egos + 1), ego_ptr.diff(), output_size=others.numel()
-        )
-        node_ids = torch.empty_like(row)
-        node_ids[row[:num_egos]] = seed_nodes
-        node_ids[row[num_egos:]] = others
-        assert block.edge_ids is not None
-        return node_ids, row[block.edge_index], block.edge_ids, ptr
+    Args:
+        sampled: Of a `ShadowSampler`.
+        bounds: Where egos begin among its other nodes, int64, `(num_egos + 1,)`.
+
+    Returns:
+        (nodes, edges in local ids, their ids, where egos begin).
+    """
+    num_egos = sampled.num_seeds
+    num_others = sampled.num_nodes - num_egos
+    ptr = bounds + torch.arange(num_egos + 1)
+    row = torch.empty(sampled.num_nodes, dtype=torch.int64)
+    row[:num_egos] = ptr[:-1]
+    row[num_egos:] = torch.arange(num_others) + torch.repeat_interleave(
+        torch.arange(1, num_egos + 1), bounds.diff(), output_size=num_others
+    )
+    node_ids = torch.empty_like(row)
+    node_ids[row] = sampled.node_ids
+    (block,) = sampled.blocks
+    assert block.edge_ids is not None
+    return node_ids, row[block.edge_index], block.edge_ids, ptr

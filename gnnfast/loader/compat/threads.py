@@ -131,7 +131,7 @@ class ThreadedLoader(torch.utils.data.DataLoader[Any]):
         return positions
 
     def _end_order(self) -> None:
-        """What torch's sampler does when it is asked for more than all positions: it draws an order that nobody sees."""
+        """Draws an order that nobody sees, as torch's sampler does when it is asked for more than all positions."""
         generator = getattr(self.sampler, "generator", None)
         if generator is not None:
             torch.randperm(self._num_items, generator=generator)

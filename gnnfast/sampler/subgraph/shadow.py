@@ -100,11 +100,15 @@ class ShadowSampler:
         Raises:
             ValueError: If a seed is not a node of the graph.
         """
+        check_seeds(seed_nodes, self.graph.num_nodes)
         return self.sample_with_bounds(seed_nodes, seed)[0]
 
     def sample_with_bounds(self, seed_nodes: Tensor, seed: int) -> tuple[MiniBatch, Tensor]:
-        """As `sample`, and where each ego begins among the nodes that are no seeds, int64, `(num_seeds + 1,)`."""
-        check_seeds(seed_nodes, self.graph.num_nodes)
+        """As `sample`, for callers that have checked their seeds, with the bounds of egos.
+
+        Returns:
+            The mini-batch, and where each ego begins among the nodes that are no seeds, int64, `(num_seeds + 1,)`.
+        """
         if self.selection == "ppr":
             ego_ptr, others, _ = self._ppr.largest(seed_nodes)
         else:
