@@ -108,7 +108,10 @@ class MiniBatch:
         )
 
     def to_pyg(self) -> Data:
-        """The mini-batch as one PyG `Data`: all drawn edges, `n_id`, `input_id`, `batch_size`; seeds first."""
+        """The mini-batch as one PyG `Data`: all drawn edges, `n_id`, `input_id`, `batch_size`; seeds first.
+
+        `edge_norm` is the edges' `inclusion_weight`, `node_norm` the `seed_weight`, of the first `batch_size` rows.
+        """
         from gnnfast.graph.pyg import minibatch_to_pyg
 
         return minibatch_to_pyg(self)

@@ -71,11 +71,16 @@ def minibatch_to_pyg(batch: MiniBatch) -> Data:
     """One PyG `Data` with the edges of all blocks, each source-destination pair of a redrawn hop once.
 
     PyG's scripts read the outputs of the first `batch_size` rows: seeds come first, one that came twice counts once.
+
+    Weights that the sampler gives have the names of PyG's GraphSAINT loaders: `edge_norm`, `(num_edges,)`, is what it
+    multiplies each edge with (`Block.inclusion_weight`; of an edge that was redrawn, the one nearest the input), and
+    `node_norm`, `(batch_size,)`, the factor of each seed's loss (`MiniBatch.seed_weight`). They are the mini-batch's:
+    PyG's own `node_norm` is divided by the number of nodes. A sampler that gives none leaves the attribute out.
     """
     from torch_geometric.data import Data
 
     widest = batch.blocks[0]
-    edge_index, edge_weight = widest.edge_index, widest.edge_weight
+    edge_index, edge_weight, edge_norm = widest.edge_index, widest.edge_weight, widest.inclusion_weight
     if not all(_is_prefix(block, widest) for block in batch.blocks[1:]):
         edge_index = torch.cat([block.edge_index for block in batch.blocks], dim=1)
         keys, inverse = torch.unique(edge_index[1] * batch.num_nodes + edge_index[0], return_inverse=True)
@@ -84,17 +89,27 @@ def minibatch_to_pyg(batch: MiniBatch) -> Data:
         edge_index = edge_index[:, first]
         if edge_weight is not None:
             edge_weight = torch.cat([b.edge_weight for b in batch.blocks if b.edge_weight is not None])[first]
-    x, y, node_ids, num_seeds = batch.x, batch.y, batch.node_ids, batch.num_seeds
+        if any(block.inclusion_weight is not None for block in batch.blocks):
+            edge_norm = torch.cat([_inclusion_weight(block) for block in batch.blocks])[first]
+    x, y, node_ids, num_seeds, node_norm = batch.x, batch.y, batch.node_ids, batch.num_seeds, batch.seed_weight
     if batch.seed_rows is not None:
         order, first_seed = _seeds_first(batch.seed_rows, batch.num_nodes)
         new_row = torch.empty_like(order).index_copy_(0, order, torch.arange(order.numel(), device=order.device))
         edge_index, node_ids, num_seeds = new_row[edge_index], node_ids[order], first_seed.numel()
         x, y = None if x is None else x[order], None if y is None else y[first_seed]
+        node_norm = None if node_norm is None else node_norm[first_seed]
     data = Data(x=x, y=y, edge_index=edge_index, num_nodes=batch.num_nodes)
     data.n_id, data.input_id, data.batch_size = node_ids, node_ids[:num_seeds], num_seeds
-    if edge_weight is not None:
-        data.edge_weight = edge_weight
+    for key, value in (("edge_weight", edge_weight), ("edge_norm", edge_norm), ("node_norm", node_norm)):
+        if value is not None:
+            data[key] = value
     return data
+
+
+def _inclusion_weight(block: Block) -> Tensor:
+    if block.inclusion_weight is not None:
+        return block.inclusion_weight
+    return torch.ones(block.num_edges, device=block.device)
 
 
 def _seeds_first(seed_rows: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
