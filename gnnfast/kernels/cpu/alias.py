@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from gnnfast.kernels.cpu.compile import inline, kernel
+from gnnfast.kernels.cpu.compile import inline, kernel, prefetch
 from gnnfast.kernels.cpu.random import random_below, random_unit
+
+_TOGETHER = 32  # draws whose slots are asked for before any is read
 
 
 @kernel
@@ -88,6 +90,15 @@ def draw_alias(accept, alias, key, draw):
 
 @kernel
 def draw_aliases(accept, alias, key, out):
-    """Fills `out`, int64 (num_draws,), with draws 0, 1, 2, ... of the stream of `key`, uint64."""
-    for draw in range(out.size):
-        out[draw] = draw_alias(accept, alias, key, draw)
+    """Fills `out`, int64 (num_draws,), with draws 0, 1, 2, ... of the stream of `key`, uint64, as `draw_alias` does."""
+    for first in range(0, out.size, _TOGETHER):
+        last = min(first + _TOGETHER, out.size)
+        for draw in range(first, last):
+            slot = random_below(key, 2 * draw, accept.size)
+            out[draw] = slot
+            prefetch(accept, slot)
+            prefetch(alias, slot)
+        for draw in range(first, last):
+            slot = out[draw]
+            if random_unit(key, 2 * draw + 1) >= accept[slot]:
+                out[draw] = alias[slot]

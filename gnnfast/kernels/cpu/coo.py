@@ -3,6 +3,7 @@
 import numpy as np
 
 from gnnfast.kernels.cpu.compile import kernel, prefetch
+from gnnfast.kernels.cpu.induce import ask_for_columns
 
 _AHEAD = 16
 
@@ -52,6 +53,9 @@ def find_edges_among(indptr, indices, nodes, is_chosen, local_of, out_edges, out
     """
     room = 1
     for i in range(nodes.size):
+        if i + _AHEAD < nodes.size:
+            prefetch(indptr, nodes[i + _AHEAD])
+            prefetch(local_of, nodes[i + _AHEAD])
         node = nodes[i]
         is_chosen[node >> 3] |= np.uint8(1 << (node & 7))
         local_of[node] = i
@@ -60,10 +64,7 @@ def find_edges_among(indptr, indices, nodes, is_chosen, local_of, out_edges, out
         return -room
     count = 0
     for i in range(nodes.size):
-        if i + 2 * _AHEAD < nodes.size:
-            prefetch(indptr, nodes[i + 2 * _AHEAD])
-        if i + 4 < nodes.size:
-            prefetch(indices, indptr[nodes[i + 4]])
+        ask_for_columns(indptr, indices, nodes, i)
         for e in range(indptr[nodes[i]], indptr[nodes[i] + 1]):
             source = np.int64(indices[e])
             out_edges[count] = e

@@ -5,8 +5,10 @@ import numpy as np
 from gnnfast.kernels.cpu.compile import inline, kernel, prefetch
 from gnnfast.kernels.cpu.relabel import find_slot
 
-_NODES_AHEAD = 16
-_COLUMNS_AHEAD = 4
+_NODES_AHEAD = 32
+_COLUMNS_AHEAD = 8
+_LINES_AHEAD = 8  # of a column: longer ones the processor itself reads ahead
+_EDGES_PER_LINE = 16
 
 
 @kernel
@@ -37,7 +39,7 @@ def induce_dense(indptr, indices, nodes, local_of, out_indptr, out_indices, out_
     k = 0
     out_indptr[0] = 0
     for i in range(nodes.size):
-        _ask_for_column(indptr, indices, nodes, i)
+        ask_for_columns(indptr, indices, nodes, i)
         for e in range(indptr[nodes[i]], indptr[nodes[i] + 1]):
             local = local_of[indices[e]]
             out_indices[k] = local
@@ -52,7 +54,7 @@ def induce_hashed(indptr, indices, nodes, keys, values, out_indptr, out_indices,
     k = 0
     out_indptr[0] = 0
     for i in range(nodes.size):
-        _ask_for_column(indptr, indices, nodes, i)
+        ask_for_columns(indptr, indices, nodes, i)
         for e in range(indptr[nodes[i]], indptr[nodes[i] + 1]):
             slot = find_slot(keys, np.int64(indices[e]))
             out_indices[k] = values[slot]
@@ -62,9 +64,12 @@ def induce_hashed(indptr, indices, nodes, keys, values, out_indptr, out_indices,
 
 
 @inline
-def _ask_for_column(indptr, indices, nodes, i):
-    """Has the columns of nodes soon to come loaded."""
+def ask_for_columns(indptr, indices, nodes, i):
+    """Has the columns loaded that are read some nodes after the i-th."""
     if i + _NODES_AHEAD < nodes.size:
         prefetch(indptr, nodes[i + _NODES_AHEAD])
     if i + _COLUMNS_AHEAD < nodes.size:
-        prefetch(indices, indptr[nodes[i + _COLUMNS_AHEAD]])
+        node = nodes[i + _COLUMNS_AHEAD]
+        first = indptr[node]
+        for edge in range(first, min(indptr[node + 1], first + _LINES_AHEAD * _EDGES_PER_LINE), _EDGES_PER_LINE):
+            prefetch(indices, edge)

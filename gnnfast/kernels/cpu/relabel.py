@@ -17,6 +17,8 @@ def relabel_seeds_dense(seed_nodes, local_of, nodes, out_rows):
     """
     count = 0
     for i in range(seed_nodes.size):
+        if i + _AHEAD < seed_nodes.size:
+            prefetch(local_of, seed_nodes[i + _AHEAD])
         node = seed_nodes[i]
         local = local_of[node]
         if local < 0:
