@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from gnnfast.datasets import synthetic
+from gnnfast.datasets import planetoid, synthetic
 from gnnfast.graph import Dataset
 from gnnfast.loader import DataLoader
 from gnnfast.nn import GNN
@@ -63,6 +63,27 @@ def test_sampling_on_one_thread_is_twenty_times_torch_sparse(arxiv_size: Dataset
     with capsys.disabled():
         print(f"\nsampling: {ours * 1e3:.1f} ms, torch_sparse {theirs * 1e3:.1f} ms, {theirs / ours:.1f}x")
     assert theirs / ours >= 20
+
+
+def test_sampling_pubmed_on_one_thread_is_many_times_torch_sparse(capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("torch_sparse")
+    if not os.environ.get("GNNFAST_DATA"):
+        pytest.skip("GNNFAST_DATA names no folder with the real graphs")
+    graph = planetoid("pubmed", os.environ["GNNFAST_DATA"]).graph
+    sampler = NeighborSampler(graph, FANOUTS, expand="once", edge_ids=True)
+    indices = graph.indices.long()
+    generator = np.random.default_rng(0)
+    seeds = [torch.from_numpy(generator.choice(graph.num_nodes, BATCH_SIZE, replace=False)) for _ in range(41)]
+
+    ours, theirs = interleaved(
+        lambda i: sampler.sample(seeds[i], i),
+        lambda i: torch.ops.torch_sparse.neighbor_sample(graph.indptr, indices, seeds[i], FANOUTS, False, True),
+        repeats=40,
+    )
+
+    with capsys.disabled():
+        print(f"\nsampling PubMed: {ours * 1e3:.2f} ms, torch_sparse {theirs * 1e3:.2f} ms, {theirs / ours:.1f}x")
+    assert theirs / ours >= 18
 
 
 @pytest.mark.filterwarnings("ignore:Using 'NeighborSampler' without a 'pyg-lib'")
