@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnnfast.runtime.buffers import BufferPool
+from gnnfast.runtime.buffers import BufferPool, pooling_from
 
 LARGE = (300, 200)  # 240 kB of float32: pooled
 
@@ -27,6 +27,17 @@ def test_a_buffer_has_the_shape_asked_for(shape: list[int], dtype: torch.dtype):
     assert tensor.is_contiguous()
     tensor.fill_(1)
     assert bool((tensor == 1).all())
+
+
+def test_small_memory_goes_round_while_it_is_asked_to():
+    pool = BufferPool()
+    with pooling_from(1) as reuse:
+        pool.empty((3,), torch.float32)
+        assert (reuse.leased, reuse.again) == (1, 0)
+        pool.empty((3,), torch.float32)
+        assert (reuse.leased, reuse.again) == (2, 1)
+    pool.empty((3,), torch.float32)
+    assert reuse.leased == 2
 
 
 def test_memory_goes_round():
