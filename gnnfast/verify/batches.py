@@ -38,7 +38,7 @@ def faults_of(
 
     Args:
         batch: As the sampler returned it.
-        graph: What it was sampled from.
+        graph: What it was sampled from, with all nodes.
         law: What the sampler promises.
         kind: Of the sampler.
         seeds: The nodes asked for; None where the sampler chose them.

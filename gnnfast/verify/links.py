@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
+from torch import Tensor
 
 from gnnfast.graph import MiniBatch
+from gnnfast.kernels.reference.random import derive_seed
 from gnnfast.verify.repeat import equal_row
 from gnnfast.verify.report import Row
 from gnnfast.verify.subject import Skip, Subject
 
 _NUM_BATCHES = 30
+_NUM_UNCONNECTED = 1000
 
 
 def check_labels(subjects: list[Subject]) -> Row:
@@ -46,26 +51,48 @@ def _label_fault(subject: Subject, batch: MiniBatch) -> str:
 
 
 def check_negatives(subjects: list[Subject]) -> Row:
-    """No negative is an edge of the graph, where that is promised (`avoid_edges`)."""
+    """No negative is an edge of the graph, in either direction, the pair that it is drawn for, or a node with itself,
+    where that is promised (`avoid_edges`).
+    """
     _need_links(subjects)
-    total = wrong = 0
+    total = 0
+    counts = dict.fromkeys(("edges", "edges turned around", "the pair itself", "one node twice"), 0)
     for subject in subjects:
-        graph = subject.dataset.graph
-        num_nodes = graph.num_nodes
-        edges = graph.to_edge_index()
-        keys = edges[0] * num_nodes + edges[1]
-        for number in range(_NUM_BATCHES):
-            batch = subject.draw(number)
+        num_nodes = subject.num_nodes
+        edges = subject.dataset.graph.to_edge_index()
+        # Of pairs that are no edges, the ones to predict, nothing else keeps the pair itself away.
+        for number, seeds in enumerate([subject.seeds, *_unconnected(subject)] * (_NUM_BATCHES // 2)):
+            batch = subject.draw(number, seeds)
             assert batch.seed_edges is not None
-            negatives = batch.seed_edges[:, subject.seeds.shape[1] :]
-            found = torch.isin(negatives[0] * num_nodes + negatives[1], keys)
-            wrong += int(found.sum())
-            total += negatives.shape[1]
+            num_pairs = seeds.shape[1]
+            src, dst = batch.seed_edges[:, num_pairs:]
+            if src.numel() == 0:
+                continue
+            keys, turned = src * num_nodes + dst, dst * num_nodes + src
+            known = edges[0] * num_nodes + edges[1]
+            own = (seeds[0] * num_nodes + seeds[1]).repeat_interleave(src.numel() // num_pairs)
+            counts["edges"] += int(torch.isin(keys, known).sum())
+            counts["edges turned around"] += int((torch.isin(turned, known) & ~torch.isin(keys, known)).sum())
+            counts["the pair itself"] += int(((keys == own) | (turned == own)).sum())
+            counts["one node twice"] += int((src == dst).sum())
+            total += src.numel()
     if total == 0:
         raise Skip("no negatives are drawn at these settings")
+    found = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     if not getattr(subjects[0].sampler, "avoid_edges", False):
-        raise Skip(f"not promised: {wrong} of {total} negatives are edges of the graph")
-    return Row("negatives", "failed" if wrong else "passed", f"{wrong} of {total} are edges", "0")
+        raise Skip(f"not promised: {counts['edges']} of {total} negatives are edges of the graph")
+    wrong = sum(counts.values())
+    return Row("negatives", "failed" if wrong else "passed", f"{wrong} of {total} wrong", "0", found)
+
+
+def _unconnected(subject: Subject) -> Iterator[Tensor]:
+    """Pairs without an edge, int64 `(2, num_pairs)`; many, so that a negative of a small graph may well be its own."""
+    num_nodes = subject.num_nodes
+    generator = torch.Generator().manual_seed(derive_seed(subject.seed, 78) % 2**63)
+    src, dst = torch.randint(num_nodes, (2, _NUM_UNCONNECTED), generator=generator)
+    edges = subject.dataset.graph.to_edge_index()
+    known = torch.cat([edges[0] * num_nodes + edges[1], edges[1] * num_nodes + edges[0]])
+    yield torch.stack([src, dst])[:, ~torch.isin(src * num_nodes + dst, known) & (src != dst)].contiguous()
 
 
 def check_excluded(subjects: list[Subject]) -> Row:

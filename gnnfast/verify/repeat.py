@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from gnnfast.graph import Dataset, LinkDataset, MiniBatch
 from gnnfast.loader import DataLoader
+from gnnfast.runtime.buffers import Reuse, pooling_from
 from gnnfast.verify.contents import digest
 from gnnfast.verify.report import Row
 from gnnfast.verify.subject import Skip, Subject
@@ -29,6 +31,14 @@ def equal_row(check: str, outcomes: list[tuple[str, int, int]], what: str = "dif
     total = sum(outcome[2] for outcome in outcomes)
     wrong = sum(outcome[1] for outcome in outcomes)
     return Row(check, "failed" if wrong else "passed", f"{wrong} of {total} {what}", "0", graph if wrong else "")
+
+
+def pooled_row(row: Row, reuse: Reuse) -> Row:
+    """The row of a check that memory goes round in, which says whether any did."""
+    if row.verdict == "failed" or not reuse.leased:
+        return row
+    note = "pooled memory went round" if reuse.again else "no pooled memory came back"
+    return replace(row, note=f"{row.note}; {note}" if row.note else note)
 
 
 def check_same_seed(subjects: list[Subject]) -> Row:
@@ -125,14 +135,17 @@ def _graph_tensors(graph: Any) -> Iterator[Tensor]:
 def check_kept_batches(subjects: list[Subject]) -> Row:
     """A mini-batch stays as it is while others are made."""
     outcomes = []
-    for subject in subjects:
-        kept = [subject.draw(number) for number in range(_NUM_CALLS)]
-        before = [digest([batch]) for batch in kept]
-        for number in range(_NUM_CALLS):
-            subject.draw(_NUM_CALLS + number)
-        wrong = sum(digest([batch]) != was for batch, was in zip(kept, before, strict=True))
-        outcomes.append((subject.name, wrong, _NUM_CALLS))
-    return equal_row("kept mini-batches", outcomes, "changed")
+    with pooling_from(1) as reuse:
+        for subject in subjects:
+            kept, before = [], []
+            for number in range(_NUM_CALLS):
+                kept.append(subject.draw(number))
+                before.append(digest(kept[-1:]))
+            for number in range(_NUM_CALLS):
+                subject.draw(_NUM_CALLS + number)
+            wrong = sum(digest([batch]) != was for batch, was in zip(kept, before, strict=True))
+            outcomes.append((subject.name, wrong, _NUM_CALLS))
+    return pooled_row(equal_row("kept mini-batches", outcomes, "changed"), reuse)
 
 
 def check_threads(subjects: list[Subject]) -> Row:
@@ -140,12 +153,13 @@ def check_threads(subjects: list[Subject]) -> Row:
     outcomes = []
     for subject in subjects:
         alone = [digest([subject.draw(number)]) for number in range(_NUM_CALLS)]
-        for num_threads in (2, 8):
-            with ThreadPoolExecutor(num_threads) as threads:
-                together = list(threads.map(lambda number: digest([subject.draw(number)]), range(_NUM_CALLS)))  # noqa: B023
-            wrong = sum(a != b for a, b in zip(alone, together, strict=True))
-            outcomes.append((f"{subject.name}, {num_threads} threads", wrong, _NUM_CALLS))
-    return equal_row("threads", outcomes)
+        with pooling_from(1) as reuse:
+            for num_threads in (2, 8):
+                with ThreadPoolExecutor(num_threads) as threads:
+                    together = list(threads.map(lambda number: digest([subject.draw(number)]), range(_NUM_CALLS)))  # noqa: B023
+                wrong = sum(a != b for a, b in zip(alone, together, strict=True))
+                outcomes.append((f"{subject.name}, {num_threads} threads", wrong, _NUM_CALLS))
+    return pooled_row(equal_row("threads", outcomes), reuse)
 
 
 def loader(subject: Subject, num_threads: int = 0, rank: int = 0, world_size: int = 1) -> DataLoader:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gnnfast.graph import Dataset, MiniBatch
+from gnnfast.graph import CSCGraph, Dataset, MiniBatch
 from gnnfast.kernels.reference.random import derive_seed
-from gnnfast.sampler import EpochSampler, Law, LinkSampler, Sampler
+from gnnfast.sampler import EpochSampler, Law, LinkSampler, Sampler, StepSampler
 from gnnfast.verify.batches import Fault, Kind, faults_of
 from gnnfast.verify.contents import first_occurrences
 
@@ -76,8 +76,37 @@ class Subject:
         return bool(getattr(self.sampler, "needs_history", False))
 
     @property
+    def has_estimated_weights(self) -> bool:
+        """Whether the weights of mini-batches come from others drawn before."""
+        return self.kind == "epoch" and getattr(self.sampler, "normalization", None) == "estimated"
+
+    @property
     def num_nodes(self) -> int:
         return self.dataset.num_nodes
+
+    @cached_property
+    def is_sampled(self) -> Tensor:
+        """Whether a node is one of those that are sampled, bool `(num_nodes,)`: all, or the training nodes alone where
+        the sampler has a `train_only` that is true."""
+        if not getattr(self.sampler, "train_only", False):
+            return torch.ones(self.num_nodes, dtype=torch.bool)
+        return torch.zeros(self.num_nodes, dtype=torch.bool).index_fill_(0, self.dataset.train_ids, True)
+
+    @cached_property
+    def graph(self) -> CSCGraph:
+        """What is sampled: the graph, with the edges among `is_sampled` alone."""
+        graph = self.dataset.graph
+        if bool(self.is_sampled.all()):
+            return graph
+        src, dst = graph.to_edge_index()
+        kept = (self.is_sampled[src] & self.is_sampled[dst]).nonzero().view(-1)
+        count = torch.bincount(dst[kept], minlength=graph.num_nodes)
+        return CSCGraph(
+            torch.nn.functional.pad(count.cumsum(0), (1, 0)),
+            graph.indices[kept],
+            kept if graph.edge_ids is None else graph.edge_ids[kept],
+            None if graph.edge_weight is None else graph.edge_weight[kept],
+        )
 
     def make(self, dataset: Dataset | None = None) -> Any:
         """A new sampler, on this graph or another."""
@@ -127,6 +156,14 @@ class Subject:
         """The nodes that a mini-batch must answer; None where the sampler chooses."""
         return self.seeds if self.kind == "seed" else None
 
+    def draw_as_loaded(self, number: int, seeds: Tensor | None = None) -> MiniBatch:
+        """The mini-batch of this number, for statistics: where the sampler knows steps, half of them are steps, each of
+        an epoch of its own, as the loader asks for them."""
+        key = derive_seed(self.seed, number)
+        if self.kind != "seed" or key % 2 or not isinstance(self.sampler, StepSampler):
+            return self.draw(number, seeds)
+        return self.sampler.sample_step(self.seeds if seeds is None else seeds, key, number)
+
     def draw(self, number: int, seeds: Tensor | None = None, sampler: Any = None) -> MiniBatch:
         """The mini-batch of this number: a new seed, or epoch, for each."""
         sampler = self.sampler if sampler is None else sampler
@@ -145,5 +182,5 @@ class Subject:
         """Everything that is wrong with the mini-batch of this number."""
         if number not in self._faults:
             batch = self.draw(number)
-            self._faults[number] = faults_of(batch, self.dataset.graph, self.law, self.kind, self.asked, self.has_halo)
+            self._faults[number] = faults_of(batch, self.graph, self.law, self.kind, self.asked, self.has_halo)
         return self._faults[number]

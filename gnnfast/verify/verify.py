@@ -114,6 +114,7 @@ def _checks(subjects: list[Subject], num_draws: int, figures: dict[str, float]) 
         ("node inclusion", partial(law.check_node_inclusion, draws)),
         ("unbiased sum", partial(law.check_unbiased, draws, "sum")),
         ("unbiased mean", partial(law.check_unbiased, draws, "mean")),
+        ("estimated weights", partial(law.check_estimated_weights, draws)),
         ("loss weights", partial(law.check_loss_weights, draws)),
         ("exact outputs", partial(law.check_exact, subjects)),
         ("same seed", partial(repeat.check_same_seed, all_kinds)),

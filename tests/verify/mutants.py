@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -17,7 +19,16 @@ from gnnfast.kernels.cpu import neighbor as kernels
 from gnnfast.kernels.cpu.random import node_key, random_below, random_bits
 from gnnfast.kernels.reference.gcn_norm import count_degrees
 from gnnfast.kernels.reference.random import derive_seed
-from gnnfast.sampler import LaborSampler, Law, LinkNeighborSampler, NeighborSampler, SaintEdgeSampler, SaintNodeSampler
+from gnnfast.runtime import buffers
+from gnnfast.sampler import (
+    LaborSampler,
+    Law,
+    LinkNeighborSampler,
+    NeighborSampler,
+    SaintEdgeSampler,
+    SaintNodeSampler,
+    SaintWalkSampler,
+)
 from gnnfast.sampler.node import neighbor as neighbor_module
 
 FANOUTS = [5, 5]
@@ -137,6 +148,19 @@ class FewerThanClaimed(LaborSampler):
         return self.claimed.law
 
 
+class FewerInLaterSteps(LaborSampler):
+    """Keeps its law where mini-batches are independent, and in the first step of each period."""
+
+    def __init__(self, graph: CSCGraph):
+        super().__init__(graph, FANOUTS, batch_dependency=4)
+        self._fewer = LaborSampler(graph, [3, 3], batch_dependency=4)
+
+    def sample_step(self, seed_nodes: Tensor, epoch_seed: int, step: int) -> MiniBatch:
+        if step % self.batch_dependency:
+            return self._fewer.sample_step(seed_nodes, epoch_seed, step)
+        return super().sample_step(seed_nodes, epoch_seed, step)
+
+
 class InvertedSaintEdge(SaintEdgeSampler):
     """PyG's mistake: the inverse degree is inverted once more, and edges between hubs come oftenest."""
 
@@ -178,6 +202,30 @@ class UnitLossWeights(SaintNodeSampler):
     def sample_batch(self, batch: int, epoch_seed: int) -> MiniBatch:
         made = super().sample_batch(batch, epoch_seed)
         return replace(made, seed_weight=torch.full((made.num_seeds,), self.graph.num_nodes / made.num_seeds))
+
+
+class UncountedEdges(SaintWalkSampler):
+    """Has counted nodes, and takes each edge of a subgraph for one edge."""
+
+    def __init__(self, graph: CSCGraph):
+        super().__init__(graph, num_roots=30, coverage=100)
+
+    def sample_batch(self, batch: int, epoch_seed: int) -> MiniBatch:
+        made = super().sample_batch(batch, epoch_seed)
+        made.blocks[0].inclusion_weight = torch.ones(made.num_edges)
+        return made
+
+
+class DegreesOfTheWholeGraph(SaintNodeSampler):
+    """Samples the graph of the training nodes with the degrees of another graph."""
+
+    def __init__(self, graph: CSCGraph, seed_nodes: Tensor):
+        super().__init__(graph, num_nodes=80, train_only=True, seed_nodes=seed_nodes)
+
+    def sample_batch(self, batch: int, epoch_seed: int) -> MiniBatch:
+        made = super().sample_batch(batch, epoch_seed)
+        made.blocks[0].src_degree = self.graph.degree[made.node_ids]
+        return made
 
 
 class GlobalRandomNumbers(Neighbor):
@@ -284,6 +332,24 @@ class SharedScratch(Neighbor):
         return replace(batch, node_ids=node_ids)
 
 
+class BrokenLeases(Neighbor):
+    """Hands out pooled memory that goes back while views of it are still in use."""
+
+    class Pool(buffers.BufferPool):
+        def empty(self, shape: Any, dtype: torch.dtype) -> Tensor:
+            num_bytes = math.prod(shape) * dtype.itemsize
+            if num_bytes < buffers._SMALLEST_POOLED:
+                return super().empty(shape, dtype)
+            raw = self._take(buffers._round_up(num_bytes))
+            out = torch.from_numpy(raw)[:num_bytes].view(dtype).view(*shape)
+            weakref.finalize(out, self._give_back, raw).atexit = False
+            return out
+
+    def __init__(self, graph: CSCGraph):
+        super().__init__(graph)
+        self._assembler._buffers = self.Pool()
+
+
 class Hoarder(Neighbor):
     """Never gives memory back."""
 
@@ -300,6 +366,37 @@ class ClaimsToBeExact(Neighbor):
     @property
     def law(self) -> Law:
         return replace(super().law, exact=True)
+
+
+class ExactForOneLayer(NeighborSampler):
+    """All nodes, but in-edges of the seeds alone: enough for one layer, and for no model that is deeper."""
+
+    law = Law(exact=True)  # type: ignore[assignment]
+    num_layers = property()  # type: ignore[assignment]
+
+    def __init__(self, graph: CSCGraph):
+        super().__init__(graph, [-1])
+
+    def sample(self, seed_nodes: Tensor, seed: int) -> MiniBatch:
+        batch = super().sample(seed_nodes, seed)
+        nodes = torch.cat([batch.node_ids, torch.arange(self.graph.num_nodes)]).tolist()
+        node_ids = torch.tensor(list(dict.fromkeys(nodes)))
+        (block,) = batch.blocks
+        indptr = block.indptr.new_full((node_ids.numel() + 1,), block.num_edges)
+        indptr[: block.indptr.numel()] = block.indptr
+        return replace(batch, node_ids=node_ids, blocks=[self._square(block, indptr, node_ids)])
+
+    def _square(self, block: Block, indptr: Tensor, node_ids: Tensor) -> Block:
+        loops = self.graph.self_loop_weight
+        return Block(
+            indptr,
+            block.indices,
+            num_src=node_ids.numel(),
+            src_nodes=node_ids,
+            edge_weight=block.edge_weight,
+            src_degree=self.graph.degree[node_ids],
+            self_loop_weight=None if loops is None else loops[node_ids],
+        )
 
 
 class StumblesOverNothing(Neighbor):
@@ -334,3 +431,52 @@ class NegativesFirst(LinkNeighborSampler):
             edge_rows=batch.edge_rows.flip(1),
             edge_labels=batch.edge_labels.flip(0),
         )
+
+
+class WrongNegatives(LinkNeighborSampler):
+    """Avoids edges, but for what a mutant puts in the place of negatives."""
+
+    def __init__(self, graph: CSCGraph):
+        super().__init__(graph, FANOUTS, avoid_edges=True)
+        src, dst = graph.to_edge_index()
+        self._keys = src * graph.num_nodes + dst
+
+    def is_edge(self, pairs: Tensor) -> Tensor:
+        return torch.isin(pairs[0] * self.graph.num_nodes + pairs[1], self._keys)
+
+    def wrong(self, positives: Tensor) -> tuple[tuple[int, int], Tensor]:
+        """Which ends of a positive are those of its negative, and for which positives."""
+        raise NotImplementedError
+
+    def sample_edges(self, seed_edges: Tensor, seed: int) -> MiniBatch:
+        batch = super().sample_edges(seed_edges, seed)
+        assert batch.seed_edges is not None
+        assert batch.edge_rows is not None
+        ends, chosen = self.wrong(seed_edges)
+        where = chosen.nonzero().view(-1)
+        pairs, rows = batch.seed_edges.clone(), batch.edge_rows.clone()
+        for tensor in (pairs, rows):
+            tensor[:, where + seed_edges.shape[1]] = tensor[:, where][list(ends)]
+        return replace(batch, seed_edges=pairs, edge_rows=rows)
+
+
+class TurnedNegatives(WrongNegatives):
+    """Looks only for edges in the direction of the pair."""
+
+    def wrong(self, positives: Tensor) -> tuple[tuple[int, int], Tensor]:
+        return (1, 0), self.is_edge(positives) & ~self.is_edge(positives.flip(0))
+
+
+class OwnNegatives(WrongNegatives):
+    """Looks only for edges of the graph, which those to predict need not be."""
+
+    def wrong(self, positives: Tensor) -> tuple[tuple[int, int], Tensor]:
+        is_new = ~self.is_edge(positives) & ~self.is_edge(positives.flip(0))
+        return (0, 1), is_new & (positives.sum(0) % 50 == 0)
+
+
+class LoopNegatives(WrongNegatives):
+    """Tells nodes from themselves."""
+
+    def wrong(self, positives: Tensor) -> tuple[tuple[int, int], Tensor]:
+        return (0, 0), ~self.is_edge(positives[[0, 0]])

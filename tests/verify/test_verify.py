@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,15 +16,18 @@ from gnnfast.sampler import (
     ClusterSampler,
     EgoSampler,
     FastGCNSampler,
+    FullGraphSampler,
+    LaborSampler,
     LinkNeighborSampler,
     NeighborSampler,
     PLadiesSampler,
     SaintNodeSampler,
+    SaintWalkSampler,
 )
 from gnnfast.verify import Report, Row, verify
 from gnnfast.verify.graphs import awkward_dataset
 
-NUM_DRAWS = 150
+NUM_DRAWS = 100
 
 # A check that each of them must pass, not skip.
 RIGHT: dict[str, tuple[Any, tuple[str, ...]]] = {
@@ -34,11 +38,23 @@ RIGHT: dict[str, tuple[Any, tuple[str, ...]]] = {
     "fixed layers": (partial(FastGCNSampler, num_nodes=[60, 60], normalise="ht"), ("edge inclusion", "unbiased sum")),
     "ego graphs": (EgoSampler, ("exact outputs", "ranks")),
     "subgraphs": (partial(SaintNodeSampler, num_nodes=80), ("node inclusion", "unbiased sum", "loss weights")),
+    "subgraphs of training nodes": (
+        partial(SaintNodeSampler, num_nodes=80, train_only=True, edge_ids=True),
+        ("degrees", "edges of the graph", "loss weights", "node inclusion"),
+    ),
+    "walks": (partial(SaintWalkSampler, num_roots=30, coverage=500), ("estimated weights", "loss weights")),
+    "steps": (partial(LaborSampler, fanouts=[5], batch_dependency=4), ("edge inclusion", "unbiased sum")),
+    "the whole graph": (FullGraphSampler, ("exact outputs",)),
     "pairs": (
         partial(LinkNeighborSampler, fanouts=[5], avoid_edges=True, exclude_seed_edges=True, num_negatives=3),
         ("pairs and labels", "negatives", "excluded edges"),
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
 @pytest.mark.parametrize("name", RIGHT)
@@ -54,7 +70,7 @@ def test_a_right_sampler_passes(name: str):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize("name", ["whole layers", "subgraphs", "neighbors once"])
+@pytest.mark.parametrize("name", ["whole layers", "subgraphs", "neighbors once", "walks", "steps"])
 def test_a_right_sampler_passes_for_every_seed(name: str, seed: int):
     report = verify(RIGHT[name][0], seed=seed, num_draws=1000)
 
@@ -75,6 +91,13 @@ class LastNeighbor:
         edges = self.graph.indptr[nodes + 1][count > 0] - 1
         block = self.graph.block(nodes, torch.nn.functional.pad(count.cumsum(0), (1, 0)), edges)
         return MiniBatch(seed_nodes, block.src_nodes, [block], rows if nodes.numel() < rows.numel() else None)
+
+
+def test_memory_of_pools_goes_round_though_graphs_are_small():
+    report = verify(partial(NeighborSampler, fanouts=[5]), num_draws=100, num_nodes=50)
+
+    for check in ("kept mini-batches", "threads", "memory"):
+        assert "pooled memory went round" in report[check].note
 
 
 def test_what_is_not_claimed_is_skipped_and_says_so():
