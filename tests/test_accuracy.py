@@ -19,6 +19,7 @@ from gnnfast.nn import GNN
 from gnnfast.sampler import NeighborSampler
 from gnnfast.training import TrainingSettings, train
 from tests.cli.command import gnnfast, result_of, run_folders
+from tests.samplers import SAMPLERS
 
 needs_data = pytest.mark.skipif(
     not os.environ.get("GNNFAST_DATA"), reason="GNNFAST_DATA names no folder with the real graphs"
@@ -104,3 +105,19 @@ def test_gcn_reaches_the_published_accuracies_at_60_20_20(recipe: str, least: fl
     assert run.exit_code == 0, run.stderr
 
     assert result_of(run_folders(tmp_path)[0])["test"]["accuracy"] >= least
+
+
+@needs_data
+@pytest.mark.slow
+def test_every_sampler_comes_near_neighbor_sampling(tmp_path: Path):
+    samplers = "sampler=glob(*,exclude=[link_neighbor,full_graph])"
+    run = gnnfast("train", "-m", "experiment=samplers/pubmed", samplers, folder=tmp_path)
+    assert run.exit_code == 0, run.stderr
+
+    with next(tmp_path.rglob("sweep.csv")).open() as file:
+        accuracies = {row["overrides"].rpartition("sampler=")[2]: float(row["test"]) for row in csv.DictReader(file)}
+
+    assert len(accuracies) == len(SAMPLERS) - 2
+    # 1.5 points for the mean of three seeds; a single one lies up to one more beside it.
+    far = {name: accuracy for name, accuracy in accuracies.items() if accuracy < accuracies["neighbor"] - 0.025}
+    assert not far, accuracies
