@@ -18,12 +18,14 @@ def show_sweep(folders: list[Path]) -> None:
     groups: dict[str, list[dict[str, str | float]]] = {}
     for run in runs:
         groups.setdefault(str(run["overrides"]), []).append(run)
-    table = Table("overrides", "runs", "validation", "test", "seconds")
+    metrics = {run["metric"] for run in runs if run["metric"]}
+    table = Table("overrides", "runs", *(["metric"] if len(metrics) > 1 else []), "validation", "test", "seconds")
     for overrides, members in groups.items():
         finished = [run for run in members if run["status"] == "finished"]
         failed = len(members) - len(finished)
         counts = f"{len(finished)}" + (f" ({failed} failed)" if failed else "")
-        table.add_row(overrides, counts, *(_mean(finished, key) for key in ("val", "test", "seconds")))
+        metric = [", ".join(sorted({str(run["metric"]) for run in finished}))] if len(metrics) > 1 else []
+        table.add_row(overrides, counts, *metric, *(_mean(finished, key) for key in ("val", "test", "seconds")))
     Console(width=None if Console().is_terminal else 160).print(table)
     target = folders[0].parent / "sweep.csv"
     with open(target, "w", newline="") as file:

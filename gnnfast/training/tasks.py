@@ -82,6 +82,8 @@ class NodeTask:
         dataset, settings = self.dataset, self.settings
         if settings.metric not in ("auto", *METRICS):
             raise ValueError(f"training.metric={settings.metric} is for pairs, but {dataset.name} has labels of nodes")
+        if settings.embedding_penalty:
+            raise ValueError(f"training.embedding_penalty is for pairs, but {dataset.name} has labels of nodes")
         if settings.loss != "auto":
             raise ValueError(f"training.loss={settings.loss} is for pairs, but {dataset.name} has labels of nodes")
         if settings.evaluation == "sampled" and not isinstance(loader.sampler, Sampler):
@@ -137,6 +139,12 @@ class LinkTask:
             raise ValueError(
                 f"training.metric={settings.metric} is no metric of pairs, which {dataset.name} has: use "
                 f"{', '.join(LINK_METRICS)}"
+            )
+        needs_negatives = settings.metric in ("roc_auc", "average_precision")
+        if needs_negatives and dataset.val_negatives is None and dataset.val_edges.numel():
+            raise ValueError(
+                f"training.metric={settings.metric} needs pairs that are none, and {dataset.name} has no fixed ones: "
+                "use mrr, hits@10, recall@20 or ndcg@20"
             )
         if not isinstance(model, LinkModel):
             raise ValueError(f"{dataset.name} has pairs of nodes: wrap the model in a LinkModel, with a decoder")

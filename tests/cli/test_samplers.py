@@ -94,6 +94,8 @@ LINKS = ("dataset=link_split", "dataset@dataset.source=digits", "sampler=link_ne
         ((*LINKS, "sampler.src_range=[0,1.5]"), "src_range must be the first and the last"),
         ((*LINKS, "model=lightgcn"), "nothing to learn"),
         ((*LINKS, "embedding.beside_features=no"), "embedding.beside_features must be true or false, got 'no'"),
+        (("dataset=gowalla", "sampler=link_neighbor", "training.metric=roc_auc"), "needs pairs that are none"),
+        (("training.embedding_penalty=0.1",), "training.embedding_penalty is for pairs"),
         (("keep_freed_memory=3",), "keep_freed_memory must be true or false, got 3"),
         (("sampler=weighted_neighbor", "sampler.edge_weight=3"), "edge_weight must be 'gcn' or a tensor"),
         (("+loader.seed_weights=[1,2]",), "seed_weights must be a tensor"),
@@ -113,3 +115,31 @@ def test_settings_of_another_task_are_said_to_be_without_effect(tmp_path: Path):
     done = gnnfast_command("train", "decoder=mlp", "training.epochs=1", folder=tmp_path)
     assert done.exit_code == 0, done.stderr
     assert "decoder is for tasks on pairs" in done.stdout + done.stderr
+
+
+def dataset_config(folder: Path) -> Path:
+    """A folder of configs with the link split of the digits."""
+    target = folder / "configs" / "dataset"
+    target.mkdir(parents=True)
+    (target / "digits_links.yaml").write_text(
+        "defaults:\n  - /dataset@source: digits\n_target_: gnnfast.datasets.link_split\n"
+    )
+    return target.parent
+
+
+def test_a_sweep_over_tasks_says_which_metric_it_shows(tmp_path: Path):
+    digits = dataset_config(tmp_path)
+    done = gnnfast_command(
+        "train",
+        "-m",
+        "--config-dir",
+        str(digits),
+        "dataset=digits,digits_links",
+        "sampler=link_neighbor",
+        "training.epochs=1",
+        folder=tmp_path,
+    )
+    assert done.exit_code == 0, done.stderr
+    table = done.stdout[done.stdout.index("overrides") :]
+    assert "accuracy" in table
+    assert "roc_auc" in table

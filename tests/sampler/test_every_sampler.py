@@ -43,9 +43,7 @@ def test_the_shares_of_ranks_hold_every_seed_of_a_step_once(name: str, tmp_path:
     sampler = make_sampler(name, dataset())
 
     def steps(rank: int, world_size: int) -> list[torch.Tensor]:
-        loader = DataLoader(
-            dataset(), sampler, batch_size=200, seed=3, num_threads=0, rank=rank, world_size=world_size
-        )
+        loader = DataLoader(dataset(), sampler, batch_size=200, seed=3, num_threads=0, rank=rank, world_size=world_size)
         return [batch.seed_nodes for batch in loader]
 
     alone, shares = steps(0, 1), [steps(rank, 3) for rank in range(3)]
