@@ -60,8 +60,6 @@ FEW_NODES = {
     mutants.UncountedEdges: 60,
     mutants.DegreesOfTheWholeGraph: 60,
     mutants.GlobalRandomNumbers: 60,
-    mutants.KeyedByBatch: 60,
-    mutants.ReversedEdges: 60,
     mutants.WrongRange: 60,
     mutants.ExactForOneLayer: 60,
     mutants.TurnedNegatives: 60,

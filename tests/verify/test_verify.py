@@ -28,6 +28,7 @@ from gnnfast.verify import Report, Row, verify
 from gnnfast.verify.graphs import awkward_dataset
 
 NUM_DRAWS = 100
+NUM_NODES = 80
 
 # A check that each of them must pass, not skip.
 RIGHT: dict[str, tuple[Any, tuple[str, ...]]] = {
@@ -42,7 +43,7 @@ RIGHT: dict[str, tuple[Any, tuple[str, ...]]] = {
         partial(SaintNodeSampler, num_nodes=80, train_only=True, edge_ids=True),
         ("degrees", "edges of the graph", "loss weights", "node inclusion"),
     ),
-    "walks": (partial(SaintWalkSampler, num_roots=30, coverage=500), ("estimated weights", "loss weights")),
+    "walks": (partial(SaintWalkSampler, num_roots=30, coverage=200), ("estimated weights", "loss weights")),
     "steps": (partial(LaborSampler, fanouts=[5], batch_dependency=4), ("edge inclusion", "unbiased sum")),
     "the whole graph": (FullGraphSampler, ("exact outputs",)),
     "pairs": (
@@ -57,11 +58,15 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
-@pytest.mark.parametrize("name", RIGHT)
+# What the others check, samplers of the same classes, or with more to leave out, check as well.
+LATE = ("all neighbors", "neighbors with replacement", "whole layers", "ego graphs", "subgraphs")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LATE)) for name in RIGHT])
 def test_a_right_sampler_passes(name: str):
     factory, checks = RIGHT[name]
 
-    report = verify(factory, num_draws=NUM_DRAWS)
+    report = verify(factory, num_draws=NUM_DRAWS, num_nodes=NUM_NODES)
 
     assert report.passed, str(report)
     assert all(report[check].verdict == "passed" for check in checks), str(report)
@@ -101,7 +106,7 @@ def test_memory_of_pools_goes_round_though_graphs_are_small():
 
 
 def test_what_is_not_claimed_is_skipped_and_says_so():
-    report = verify(LastNeighbor, num_draws=NUM_DRAWS)
+    report = verify(LastNeighbor, num_draws=NUM_DRAWS, num_nodes=50)
 
     assert report.passed, str(report)
     assert report["unbiased sum"].verdict == "skipped"
@@ -111,7 +116,7 @@ def test_what_is_not_claimed_is_skipped_and_says_so():
 
 def test_one_seed_gives_one_report():
     def rows(seed: int) -> list[str]:
-        report = verify(partial(NeighborSampler, fanouts=[5]), seed=seed, num_draws=NUM_DRAWS)
+        report = verify(partial(NeighborSampler, fanouts=[5]), seed=seed, num_draws=NUM_DRAWS, num_nodes=50)
         return [f"{row.measured} {row.note}" for row in report.rows if row.check != "memory"]
 
     assert rows(3) == rows(3) != rows(4)
