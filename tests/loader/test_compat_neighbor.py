@@ -363,3 +363,41 @@ def test_trimmed_layers_compute_the_same():
         num_sampled_edges_per_hop=batch.num_sampled_edges,
     )
     assert torch.allclose(trimmed[:16], whole, atol=1e-6)
+
+
+def larger_graph(num_nodes: int) -> CSCGraph:
+    """Every node draws the last."""
+    return CSCGraph(torch.arange(num_nodes + 1), torch.full((num_nodes,), num_nodes - 1).int())
+
+
+def test_a_sampler_of_another_graph_is_refused():
+    data = small_data()
+    sampler = NeighborSampler(larger_graph(data.num_nodes + 1000), [3])
+    with pytest.raises(ValueError, match=f"{data.num_nodes + 1000} nodes, but the data has {data.num_nodes}"):
+        NeighborLoader(data, [3], neighbor_sampler=sampler)
+
+
+def test_drawn_nodes_and_edges_that_the_data_does_not_have_are_refused():
+    data = small_data()
+
+    class Hidden:
+        """Does not say which graph it draws from."""
+
+        def __init__(self, sampler: NeighborSampler):
+            self.sample = sampler.sample
+
+    sampler = NeighborSampler(larger_graph(data.num_nodes + 1000), [3])
+    with pytest.raises(ValueError, match=f"node {data.num_nodes + 999} was drawn"):
+        next(iter(NeighborLoader(data, [3], neighbor_sampler=Hidden(sampler))))
+
+    def move(field: str, by: int) -> Any:
+        def change(output: Any) -> Any:
+            setattr(output, field, getattr(output, field) + by)
+            return output
+
+        return change
+
+    for field, by, message in (("node", 1000, "node"), ("node", -1000, "node -"), ("edge", 10**6, "edge")):
+        loader = NeighborLoader(data, [3], transform_sampler_output=move(field, by))
+        with pytest.raises(ValueError, match=f"{message}.* was drawn"):
+            next(iter(loader))

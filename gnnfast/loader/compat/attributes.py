@@ -109,6 +109,23 @@ class Attributes:
         """Whether the data has a value per node under this name."""
         return any(key == name for name, _ in self._by_node)
 
+    def check_ids(self, node_ids: Tensor, edge_ids: Tensor | None) -> None:
+        """Refuses nodes and edges that the data does not have; what cuts takes them on trust.
+
+        Raises:
+            ValueError: If there is one.
+        """
+        held = [("node", node_ids, self.data.num_nodes)]
+        if edge_ids is not None and self._by_edge:
+            held.append(("edge", edge_ids, self.data.num_edges))
+        for kind, ids, count in held:
+            if ids.numel() == 0:
+                continue
+            low, high = (int(bound) for bound in torch.aminmax(ids))
+            if low < 0 or high >= count:
+                bad = low if low < 0 else high
+                raise ValueError(f"{kind} {bad} was drawn, but the data numbers {kind}s 0 to {count - 1}")
+
     def cut(self, node_ids: Tensor, edge_index: Tensor, edge_ids: Tensor | None) -> Any:
         """The data of some nodes and edges; everything else as it is. See `fill`."""
         batch = copy.copy(self.data)

@@ -124,7 +124,7 @@ class LinkNeighborLoader(ThreadedLoader):
             dst = torch.cat([dst, self._dst_draws.draw(num_negatives, generator)])
         input_id = index if self._input_ids is None else self._input_ids[index]
         drawn, rows = self._neighborhoods.draw_distinct(torch.cat([src, dst]), seed, input_id)
-        batch = batch_of(self._attributes, drawn)
+        batch = batch_of(self._attributes, drawn, self._neighborhoods.is_trusted)
         store = batch._store._mapping
         store["input_id"] = input_id
         for key in ("edge_label_index", "edge_label_time"):

@@ -96,15 +96,22 @@ class NeighborLoader(ThreadedLoader):
 
     def _make_batch(self, index: Tensor, seed: int) -> Any:
         input_id = index if self._input_ids is None else self._input_ids[index]
-        batch = batch_of(self._attributes, self._neighborhoods.draw(self._seeds[index], seed, input_id))
+        drawn = self._neighborhoods.draw(self._seeds[index], seed, input_id)
+        batch = batch_of(self._attributes, drawn, self._neighborhoods.is_trusted)
         store = batch._store._mapping
         store["input_id"] = input_id
         store["batch_size"] = index.numel()
         return batch
 
 
-def batch_of(attributes: Attributes, drawn: Drawn) -> Any:
-    """The PyG `Data` of a drawn subgraph, with what all neighbor loaders put into it."""
+def batch_of(attributes: Attributes, drawn: Drawn, is_trusted: bool) -> Any:
+    """The PyG `Data` of a drawn subgraph, with what all neighbor loaders put into it.
+
+    Args:
+        is_trusted: Whether its nodes and edges are known to be the data's.
+    """
+    if not is_trusted:
+        attributes.check_ids(drawn.node_ids, drawn.edge_ids)
     batch = attributes.cut(drawn.node_ids, drawn.edge_index, drawn.edge_ids)
     store = batch._store._mapping
     store.setdefault("n_id", drawn.node_ids)

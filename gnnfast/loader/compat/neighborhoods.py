@@ -155,13 +155,24 @@ class PyGNeighborhoods:
         self.sampler: Any = sampler
         self._transform = transform
         self._edges_among: EdgesAmong | None = None
-        if sampler is None:
+        if sampler is not None:
+            num_nodes = getattr(getattr(sampler, "graph", None), "num_nodes", None)
+            if num_nodes is not None and num_nodes != data.num_nodes:
+                raise ValueError(
+                    f"neighbor_sampler draws from a graph of {num_nodes} nodes, but the data has {data.num_nodes}"
+                )
+        else:
             graph = graph_of(data)
             # A torch_geometric.sampler.NumNeighbors has its list under `values`.
             fanouts = list(getattr(num_neighbors, "values", num_neighbors))
             weight = None if weight_attr is None else _in_graph_order(data[weight_attr], graph)
             self.sampler = Neighborhoods(graph, fanouts, replace, weight)
             self._edges_among = EdgesAmong(graph) if self.subgraph_type == "induced" else None
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether all that is drawn comes from the data's own graph."""
+        return self._transform is None and isinstance(self.sampler, Neighborhoods)
 
     def draw(self, seed_nodes: Tensor, seed: int, input_id: Tensor) -> Drawn:
         """The subgraph around some seeds, whose rows come first, repeated ones again.
