@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch_geometric.data import Data, HeteroData
@@ -401,3 +402,19 @@ def test_drawn_nodes_and_edges_that_the_data_does_not_have_are_refused():
         loader = NeighborLoader(data, [3], transform_sampler_output=move(field, by))
         with pytest.raises(ValueError, match=f"{message}.* was drawn"):
             next(iter(loader))
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, list, np.array])
+def test_seeds_are_whole_numbers(kind: Any):
+    data = small_data()
+    with pytest.raises(ValueError, match="input_nodes must hold whole numbers"):
+        NeighborLoader(data, [3], input_nodes=kind([1.5, 2]))
+    batch = next(iter(NeighborLoader(data, [3], input_nodes=kind([4, 2]), batch_size=2)))
+    assert batch.n_id[:2].tolist() == [4, 2]
+    assert len(NeighborLoader(data, [3], input_nodes=[])) == 0
+
+
+@pytest.mark.parametrize("shape", [(59,), (61,), (60, 1)])
+def test_a_mask_has_one_entry_per_node(shape: tuple[int, ...]):
+    with pytest.raises(ValueError, match="one entry per node, 60"):
+        NeighborLoader(small_data(), [3], input_nodes=torch.ones(shape, dtype=torch.bool))

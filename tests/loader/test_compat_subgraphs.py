@@ -364,3 +364,13 @@ def test_shadow_loaders_have_pygs_attributes():
 def test_random_parts_name_their_edges():
     data = small_data()
     assert RandomNodeLoader(data, 2).edge_index is data.edge_index
+
+
+def test_shadow_seeds_are_whole_numbers_of_any_width():
+    data = numbered(small_data())
+    loader = ShaDowKHopSampler(data, 1, 3, torch.tensor([7, 3], dtype=torch.int32), batch_size=2)
+    batch = next(iter(loader))
+    assert batch.n_id[batch.root_n_id].tolist() == [7, 3]
+    for nodes, message in ((torch.tensor([1.5]), "whole numbers"), (torch.ones(59, dtype=torch.bool), "one entry")):
+        with pytest.raises(ValueError, match=f"node_idx .*{message}"):
+            ShaDowKHopSampler(data, 1, 3, nodes)

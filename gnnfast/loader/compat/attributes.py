@@ -40,6 +40,34 @@ def homogeneous(data: Any, loader: str) -> Any:
     return data
 
 
+def node_ids_of(nodes: Any, num_nodes: int, name: str) -> tuple[Tensor, bool]:
+    """Nodes given as ids or as a mask: their ids, int64, and whether it was a mask.
+
+    Args:
+        nodes: Tensor, array or sequence.
+        num_nodes: Of the graph.
+        name: What the caller calls them, for errors.
+
+    Raises:
+        ValueError: If they are no whole numbers, or a mask has not one entry per node.
+    """
+    ids = whole_numbers(nodes, name)
+    if ids.dtype != torch.bool:
+        return ids.to(torch.int64), False
+    if ids.shape != (num_nodes,):
+        raise ValueError(f"{name} as a mask must have one entry per node, {num_nodes}, got {tuple(ids.shape)}")
+    return ids.nonzero().view(-1), True
+
+
+def whole_numbers(values: Any, name: str) -> Tensor:
+    """A tensor on the CPU; refuses fractions, which would be cut off."""
+    numbers = torch.as_tensor(values).as_subclass(Tensor).cpu()
+    # An empty list is floating to torch.
+    if numbers.numel() and (numbers.is_floating_point() or numbers.is_complex()):
+        raise ValueError(f"{name} must hold whole numbers, got {numbers.dtype}")
+    return numbers.to(torch.int64) if numbers.is_floating_point() else numbers
+
+
 def graph_of(data: Any) -> CSCGraph:
     """The edges of a PyG `Data` without their weights.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gnnfast.loader.compat.attributes import Attributes, homogeneous
+from gnnfast.loader.compat.attributes import Attributes, homogeneous, node_ids_of
 from gnnfast.loader.compat.drawn import Drawn
 from gnnfast.loader.compat.neighborhoods import PyGNeighborhoods
 from gnnfast.loader.compat.threads import ThreadedLoader
@@ -133,10 +133,9 @@ def _seeds_of(data: Any, input_nodes: Any, input_id: Tensor | None) -> tuple[Ten
     """Seeds and, where they are not the positions, what PyG calls their `input_id`: of a mask, the nodes themselves."""
     if input_nodes is None:
         return torch.arange(data.num_nodes), None
-    nodes = torch.as_tensor(input_nodes).cpu()
-    if nodes.dtype == torch.bool:
-        nodes = nodes.nonzero().view(-1)
-        input_id = nodes if input_id is None else input_id
+    nodes, is_mask = node_ids_of(input_nodes, data.num_nodes, "input_nodes")
+    if is_mask and input_id is None:
+        input_id = nodes
     if input_id is not None and input_id.numel() != nodes.numel():
         raise ValueError(f"input_id must have one entry per seed, {nodes.numel()}, got {input_id.numel()}")
-    return nodes.to(torch.int64), input_id
+    return nodes, input_id

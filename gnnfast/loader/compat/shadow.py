@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gnnfast.graph import MiniBatch
-from gnnfast.loader.compat.attributes import Attributes, edges_of, graph_of, homogeneous
+from gnnfast.loader.compat.attributes import Attributes, edges_of, graph_of, homogeneous, node_ids_of
 from gnnfast.loader.compat.threads import ThreadedLoader
 from gnnfast.sampler import ShadowSampler
 from gnnfast.sampler.node.hops import check_seeds
@@ -53,10 +53,9 @@ class ShaDowKHopSampler(ThreadedLoader):
         self.num_neighbors = num_neighbors
         self.replace = replace
         if node_idx is None:
-            node_idx = torch.arange(data.num_nodes)
-        elif node_idx.dtype == torch.bool:
-            node_idx = node_idx.nonzero().view(-1)
-        self.node_idx = node_idx.cpu().to(torch.int64)
+            self.node_idx = torch.arange(data.num_nodes)
+        else:
+            self.node_idx, _ = node_ids_of(node_idx, data.num_nodes, "node_idx")
         check_seeds(self.node_idx, data.num_nodes)
         self._attributes = Attributes(self.data)
         self.is_sparse_tensor = "edge_index" not in data
