@@ -69,6 +69,10 @@ class BufferPool:
         weakref.finalize(lease, self._give_back, raw).atexit = False
         return torch.from_numpy(lease)[:num_bytes].view(dtype).view(*shape)
 
+    def __reduce__(self) -> tuple[type[BufferPool], tuple[int]]:
+        """A copy is a pool of its own: what this one has lent and holds stays here."""
+        return type(self), (self.max_free_bytes,)
+
     def _take(self, num_bytes: int) -> np.ndarray:
         with self._lock:
             free = self._free.get(num_bytes)

@@ -116,8 +116,13 @@ class NodeMapPool:
 
     def __init__(self, num_nodes: int, dense: bool | None = None):
         dense = num_nodes <= DENSE_LIMIT if dense is None else dense
+        self._arguments = num_nodes, dense
         self._new: Callable[[], NodeMap] = (lambda: DenseNodeMap(num_nodes)) if dense else HashNodeMap
         self._free: deque[NodeMap] = deque()
+
+    def __reduce__(self) -> tuple[type[NodeMapPool], tuple[int, bool]]:
+        """A copy begins without maps."""
+        return type(self), self._arguments
 
     @contextmanager
     def lend(self) -> Iterator[NodeMap]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -130,3 +132,17 @@ def test_threads_never_share_memory():
     free = [raw for buffers in pool._free.values() for raw in buffers]
     assert sum(raw.nbytes for raw in free) == pool.free_bytes
     assert len({raw.ctypes.data for raw in free}) == len(free)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, copy.copy, lambda pool: pickle.loads(pickle.dumps(pool))])
+def test_a_copy_of_a_pool_lends_memory_of_its_own(duplicate: Callable[[BufferPool], BufferPool]):
+    pool = BufferPool(max_free_bytes=1 << 20)
+    pool.empty(LARGE, torch.float32)
+    gc.collect()
+    assert pool.free_bytes > 0
+    twin = duplicate(pool)
+    assert twin.max_free_bytes == 1 << 20
+    assert twin.free_bytes == 0
+    held = twin.empty(LARGE, torch.float32).fill_(1)
+    pool.empty(LARGE, torch.float32).fill_(2)
+    assert bool((held == 1).all())

@@ -113,6 +113,10 @@ class Attributes:
         self._by_edge: list[tuple[str, Take]] = []
         self.refresh()
 
+    def __reduce__(self) -> tuple[type[Attributes], tuple[Any]]:
+        """A copy looks at its data anew: what copies rows are closures over the data's memory."""
+        return type(self), (self.data,)
+
     def refresh(self) -> None:
         """Takes over what was added to the data, changed or deleted since."""
         store = self.data._store

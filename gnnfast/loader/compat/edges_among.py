@@ -28,6 +28,10 @@ class EdgesAmong:
         self._free: deque[_Scratch] = deque()
         self._inducer = Inducer(graph, edge_ids=True) if graph.num_nodes > DENSE_LIMIT else None
 
+    def __reduce__(self) -> tuple[type[EdgesAmong], tuple[CSCGraph]]:
+        """A copy begins without scratch memory."""
+        return type(self), (self.graph,)
+
     def take(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
         """The edges, sorted by destination, and their ids: int64 `(2, num_edges)` and `(num_edges,)`.
 

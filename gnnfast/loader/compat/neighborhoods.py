@@ -49,7 +49,6 @@ class Neighborhoods:
             plain = CSCGraph(graph.indptr, graph.indices, validate=False)
             for fanout in set(self.fanouts):
                 self._weighted[fanout] = WeightedNeighborSampler(plain, [fanout], replace, edge_weight, edge_ids=True)
-        self._edge_ids = _NO_IDS if graph.edge_ids is None else graph.edge_ids.numpy()
         self._node_maps = NodeMapPool(graph.num_nodes)
         self._buffers = BufferPool()
 
@@ -68,6 +67,7 @@ class Neighborhoods:
         """
         check_seeds(seed_nodes, self.graph.num_nodes)
         indices, key = self.graph.indices.numpy(), derive_seed(seed, 0)
+        ids = _NO_IDS if self.graph.edge_ids is None else self.graph.edge_ids.numpy()
         hops: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         with self._node_maps.lend() as node_map:
             seed_rows = node_map.start(seed_nodes.numpy())
@@ -88,9 +88,7 @@ class Neighborhoods:
         first = 0
         for (indptr, edges, sources), first_dst in zip(hops, counts, strict=False):
             part = slice(first, first + edges.size)
-            list_edges(
-                indptr, sources, edges, self._edge_ids, first_dst, out[0][0, part], out[0][1, part], out[1][part]
-            )
+            list_edges(indptr, sources, edges, ids, first_dst, out[0][0, part], out[0][1, part], out[1][part])
             first = part.stop
         num_nodes = [after - before for before, after in pairwise(counts)]
         return Drawn(node_ids, edge_index, edge_ids, num_nodes, num_edges), torch.from_numpy(seed_rows)

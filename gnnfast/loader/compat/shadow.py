@@ -64,6 +64,9 @@ class ShaDowKHopSampler(ThreadedLoader):
         self._template: Any = None
         super().__init__(self.node_idx.numel(), **kwargs)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_template": None}
+
     @cached_property
     def adj_t(self) -> Any:
         """The edges as `torch_sparse.SparseTensor` of destinations by sources: the data's, or ids (extra `sparse`)."""

@@ -56,6 +56,10 @@ class ThreadedLoader(torch.utils.data.DataLoader[Any]):
         self._threads: ThreadPoolExecutor | None = None
         super().__init__(range(num_items), **kwargs)  # type: ignore[arg-type]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, say by `pickle`, makes threads of its own."""
+        return {**self.__dict__, "_threads": None}
+
     def __iter__(self) -> Any:
         self._begin_epoch()
         # torch draws this number here too: everything drawn later stays what it would be there.
