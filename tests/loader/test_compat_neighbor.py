@@ -298,8 +298,9 @@ def test_what_cannot_be_done_says_what_can():
         NeighborLoader(data, [2], disjoint=True)
     with pytest.raises(ValueError, match="subgraph_type"):
         NeighborLoader(data, [2], subgraph_type="other")
-    with pytest.raises(ValueError, match="fanouts"):
-        NeighborLoader(data, [0])
+    for num_neighbors in ([-2], [1.5], [], [True], 3, {("a", "to", "b"): [2]}):
+        with pytest.raises(ValueError, match="num_neighbors"):
+            NeighborLoader(data, num_neighbors)
     with pytest.raises(ValueError, match="neither edge_index nor adj_t"):
         NeighborLoader(Data(x=data.x), [2])
     hetero = HeteroData()
@@ -418,3 +419,25 @@ def test_seeds_are_whole_numbers(kind: Any):
 def test_a_mask_has_one_entry_per_node(shape: tuple[int, ...]):
     with pytest.raises(ValueError, match="one entry per node, 60"):
         NeighborLoader(small_data(), [3], input_nodes=torch.ones(shape, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("num_neighbors", [np.array([3, 2]), list(np.array([3, 2])), torch.tensor([3, 2]), (3, 2)])
+def test_num_neighbors_are_whole_numbers_of_any_kind(num_neighbors: Any):
+    data = small_data()
+    torch.manual_seed(0)
+    expected = next(iter(NeighborLoader(data, [3, 2], batch_size=20)))
+    torch.manual_seed(0)
+    assert torch.equal(next(iter(NeighborLoader(data, num_neighbors, batch_size=20))).e_id, expected.e_id)
+
+
+@pytest.mark.parametrize("weight_attr", [None, "edge_weight"])
+@pytest.mark.parametrize("num_neighbors", [[0, 0], [2, 0], [0, 2]])
+def test_no_neighbors_are_drawn_where_none_are_asked_for(num_neighbors: list[int], weight_attr: str | None):
+    data = small_data()
+    nodes = torch.tensor([4, 4, 9, 30])
+    (batch,) = NeighborLoader(data, num_neighbors, nodes, weight_attr=weight_attr, batch_size=4)
+    assert torch.equal(batch.n_id[:4], nodes)
+    assert_cut_from(batch, data)
+    assert len(batch.num_sampled_edges) == 2
+    assert batch.num_sampled_edges[num_neighbors.index(0)] == 0
+    assert (batch.num_edges > 0) == (num_neighbors == [2, 0])

@@ -374,3 +374,12 @@ def test_shadow_seeds_are_whole_numbers_of_any_width():
     for nodes, message in ((torch.tensor([1.5]), "whole numbers"), (torch.ones(59, dtype=torch.bool), "one entry")):
         with pytest.raises(ValueError, match=f"node_idx .*{message}"):
             ShaDowKHopSampler(data, 1, 3, nodes)
+
+
+@pytest.mark.parametrize("name", SAINT)
+def test_coverage_below_0_means_none(name: str):
+    data = numbered(connected_data())
+    loader = getattr(ours, name)(data, sample_coverage=-1, **SAINT[name])
+    batch = next(iter(loader))
+    assert_induced(batch, data)
+    assert "node_norm" not in batch

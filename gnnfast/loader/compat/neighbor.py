@@ -27,7 +27,7 @@ class NeighborLoader(ThreadedLoader):
 
     Args:
         data: Homogeneous, with `edge_index` or `adj_t`. What is changed in `loader.data` counts from the next pass on.
-        num_neighbors: In-neighbors drawn per node, from the seeds outwards; -1 takes all.
+        num_neighbors: In-neighbors drawn per node, from the seeds outwards; -1 takes all, 0 none.
         input_nodes: Seeds, as ids or as a mask; None means all nodes.
         replace: Whether a node may draw the same in-edge again.
         subgraph_type: "directional": the drawn edges; "induced": all edges among the drawn nodes; "bidirectional": the

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from gnnfast.loader.compat.drawn import Drawn
 from gnnfast.loader.compat.edges_among import EdgesAmong
 from gnnfast.runtime.buffers import BufferPool
 from gnnfast.sampler import WeightedNeighborSampler
-from gnnfast.sampler.node.hops import check_fanouts, check_seeds
+from gnnfast.sampler.node.hops import check_seeds
 from gnnfast.sampler.node_map import NodeMapPool
 
 _NO_IDS = np.empty(0, np.int64)
@@ -35,19 +36,19 @@ class Neighborhoods:
 
     Args:
         graph: Graph to sample from.
-        fanouts: In-neighbors drawn per node, from the seeds outwards; -1 takes all.
+        fanouts: In-neighbors drawn per node, from the seeds outwards; -1 takes all, 0 none.
         replace: Whether a node may draw the same in-edge again.
         edge_weight: What draws are proportional to, in the order of `graph.indices`; None: all alike.
     """
 
     def __init__(self, graph: CSCGraph, fanouts: Sequence[int], replace: bool, edge_weight: Tensor | None = None):
         self.graph = graph
-        self.fanouts = check_fanouts(fanouts)
+        self.fanouts = list(fanouts)
         self.replace = replace
         self._weighted: dict[int, WeightedNeighborSampler] = {}
         if edge_weight is not None:
             plain = CSCGraph(graph.indptr, graph.indices, validate=False)
-            for fanout in set(self.fanouts):
+            for fanout in set(self.fanouts) - {0}:
                 self._weighted[fanout] = WeightedNeighborSampler(plain, [fanout], replace, edge_weight, edge_ids=True)
         self._node_maps = NodeMapPool(graph.num_nodes)
         self._buffers = BufferPool()
@@ -95,6 +96,8 @@ class Neighborhoods:
 
     def _draw_edges(self, frontier: np.ndarray, fanout: int, key: int) -> tuple[np.ndarray, np.ndarray]:
         """(indptr, positions in `graph.indices`) of in-edges of some nodes."""
+        if fanout == 0:
+            return np.zeros(frontier.size + 1, np.int64), _NO_IDS
         if self._weighted:
             block = self._weighted[fanout].sample(torch.from_numpy(frontier), key).blocks[0]
             assert block.edge_ids is not None
@@ -108,6 +111,25 @@ class Neighborhoods:
 
     def _empty(self, size: int, dtype: torch.dtype) -> Tensor:
         return self._buffers.empty((size,), dtype)
+
+
+def fanouts_of(num_neighbors: Any) -> list[int]:
+    """PyG's `num_neighbors` as a list: of a sequence, an array or a `torch_geometric.sampler.NumNeighbors`.
+
+    Raises:
+        ValueError: If it is empty, or holds others than whole numbers from -1 on.
+    """
+    values = num_neighbors
+    if not isinstance(values, Mapping | Sequence | np.ndarray | Tensor):
+        values = getattr(values, "values", values)
+    values = values.tolist() if isinstance(values, np.ndarray | Tensor) else values
+    is_list = isinstance(values, Sequence) and len(values) > 0
+    if not is_list or not all(isinstance(v, Integral) and not isinstance(v, bool) and -1 <= v < 2**63 for v in values):
+        raise ValueError(
+            f"num_neighbors must hold one whole number per layer, at least 0, or -1 for all in-neighbors; "
+            f"got {num_neighbors}"
+        )
+    return [int(value) for value in values]
 
 
 class PyGNeighborhoods:
@@ -161,10 +183,8 @@ class PyGNeighborhoods:
                 )
         else:
             graph = graph_of(data)
-            # A torch_geometric.sampler.NumNeighbors has its list under `values`.
-            fanouts = list(getattr(num_neighbors, "values", num_neighbors))
             weight = None if weight_attr is None else _in_graph_order(data[weight_attr], graph)
-            self.sampler = Neighborhoods(graph, fanouts, replace, weight)
+            self.sampler = Neighborhoods(graph, fanouts_of(num_neighbors), replace, weight)
             self._edges_among = EdgesAmong(graph) if self.subgraph_type == "induced" else None
 
     @property

@@ -78,7 +78,7 @@ class GraphSAINTSampler(ThreadedLoader):
         self._attributes.refresh()
 
     def _make_batch(self, index: Tensor, seed: int) -> Any:
-        if self.sample_coverage == 0:
+        if self.sample_coverage <= 0:
             nodes = self._sampler.draw_nodes(derive_seed(seed, 0))
             batch = self._attributes.cut(nodes, *self._edges_among.take(nodes))
             batch._store._mapping["num_nodes"] = nodes.numel()
