@@ -141,3 +141,44 @@ def test_what_cannot_be_done_says_what_can():
         LinkNeighborLoader(data, [2], edge_label=torch.zeros(240), neg_sampling="triplet")
     with pytest.raises(ValueError, match="one weight per node"):
         LinkNeighborLoader(data, [2], neg_sampling=NegativeSampling("binary", 1, dst_weight=torch.ones(3)))
+    weight = torch.ones(60)
+    weight[7] = float("nan")
+    for bad in (weight, weight.nan_to_num(float("inf")), weight.nan_to_num(-1)):
+        with pytest.raises(ValueError, match="one weight per node"):
+            LinkNeighborLoader(data, [2], neg_sampling=NegativeSampling("binary", 1, src_weight=bad))
+    with pytest.raises(ValueError, match="one entry per link, 240"):
+        LinkNeighborLoader(data, [2], edge_label=torch.zeros(239))
+    for links, message in (
+        ([[0.5], [1]], "whole numbers"),
+        ([[0], [60]], "node 60"),
+        ([[-1], [3]], "node -1"),
+        ([[0], [1], [2]], "shape"),
+        (torch.arange(4), "shape"),
+    ):
+        with pytest.raises(ValueError, match=f"edge_label_index .*{message}"):
+            LinkNeighborLoader(data, [2], links)
+
+
+def test_a_sparse_tensor_names_no_edges_to_go_through():
+    SparseTensor = pytest.importorskip("torch_sparse").SparseTensor
+    src, dst = torch.tensor([[0, 1, 2], [1, 2, 3]])
+    data = Data(x=torch.rand(4, 2), adj_t=SparseTensor(row=dst, col=src, sparse_sizes=(4, 4)))
+    with pytest.raises(ValueError, match="pass edge_label_index"):
+        LinkNeighborLoader(data, [2])
+    batch = next(iter(LinkNeighborLoader(data, [2], torch.stack([src, dst]), batch_size=3)))
+    assert torch.equal(batch.n_id[batch.edge_label_index], torch.stack([src, dst]))
+
+
+@pytest.mark.parametrize("kind", [torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.int, list])
+def test_links_and_labels_may_be_lists_and_arrays(kind: Any):
+    data = small_data()
+    links, labels = data.edge_index[:, :20], torch.arange(20)
+    loader = LinkNeighborLoader(data, [2], kind(links), kind(labels), neg_sampling="binary", batch_size=20)
+    batch = next(iter(loader))
+    assert torch.equal(batch.n_id[batch.edge_label_index[:, :20]], links)
+    assert torch.equal(batch.edge_label, torch.cat([labels + 1, torch.zeros(20, dtype=torch.int64)]))
+
+
+def test_no_links_make_no_batches():
+    loader = LinkNeighborLoader(small_data(), [2], [[], []], torch.empty(0), neg_sampling="binary")
+    assert list(loader) == []

@@ -383,3 +383,27 @@ def test_coverage_below_0_means_none(name: str):
     batch = next(iter(loader))
     assert_induced(batch, data)
     assert "node_norm" not in batch
+
+
+def test_a_cluster_cannot_keep_edges_to_others_in_a_sparse_tensor(tmp_path: Path):
+    SparseTensor = pytest.importorskip("torch_sparse").SparseTensor
+    src, dst = connected_data().edge_index.unique(dim=1)
+    data = Data(x=torch.rand(60, 2), adj_t=SparseTensor(row=dst, col=src, sparse_sizes=(60, 60)))
+    with pytest.raises(ValueError, match="keep_inter_cluster_edges needs edge_index"):
+        ClusterData(data, 4, save_dir=str(tmp_path), keep_inter_cluster_edges=True)
+    assert sum(part.num_nodes for part in ClusterData(data, 4, save_dir=str(tmp_path))) == 60
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_a_sparse_torch_tensor_is_refused_by_every_loader(tmp_path: Path):
+    data = Data(x=torch.rand(3, 2), adj_t=torch.eye(3).to_sparse_csr())
+    for make in (
+        lambda: ours.NeighborLoader(data, [2]),
+        lambda: ours.LinkNeighborLoader(data, [2], torch.tensor([[0], [1]])),
+        lambda: ClusterData(data, 2, save_dir=str(tmp_path)),
+        lambda: GraphSAINTNodeSampler(data, 2),
+        lambda: ShaDowKHopSampler(data, 1, 2),
+        lambda: RandomNodeLoader(data, 2),
+    ):
+        with pytest.raises(TypeError, match=r"torch_sparse\.SparseTensor"):
+            make()

@@ -28,7 +28,7 @@ def homogeneous(data: Any, loader: str) -> Any:
     """`data`, if it is a PyG `Data`.
 
     Raises:
-        TypeError: If it is heterogeneous, or nothing of PyG.
+        TypeError: If it is heterogeneous, nothing of PyG, or has a torch tensor for `adj_t`.
     """
     if hasattr(data, "edge_types"):
         raise TypeError(
@@ -37,6 +37,11 @@ def homogeneous(data: Any, loader: str) -> Any:
         )
     if not hasattr(data, "_store"):
         raise TypeError(f"gnnfast.loader.{loader} takes a torch_geometric.data.Data, got {type(data).__name__}")
+    if isinstance(data._store.get("adj_t"), Tensor):
+        raise TypeError(
+            f"gnnfast.loader.{loader} takes adj_t as a torch_sparse.SparseTensor, as T.ToSparseTensor() makes it, not "
+            f"as a sparse torch tensor; pass edge_index instead where torch_sparse is missing"
+        )
     return data
 
 
@@ -78,9 +83,8 @@ def graph_of(data: Any) -> CSCGraph:
         ValueError: If it holds no edges.
     """
     if data._store.get("adj_t") is not None:
-        adj_t = data.adj_t.cpu()
         # Values may be of any type, ids say.
-        graph = CSCGraph.from_sparse_tensor(adj_t if isinstance(adj_t, Tensor) else adj_t.set_value(None))
+        graph = CSCGraph.from_sparse_tensor(data.adj_t.cpu().set_value(None))
         return CSCGraph(graph.indptr, graph.indices, validate=False)
     if data._store.get("edge_index") is None:
         raise ValueError("the PyG data holds neither edge_index nor adj_t")
@@ -131,8 +135,7 @@ class Attributes:
         if self._has_edge_index:
             self.edge_device = store["edge_index"].device
         elif self._has_adj_t:
-            adj_t = store["adj_t"]
-            self.edge_device = adj_t.device if isinstance(adj_t, Tensor) else adj_t.device()
+            self.edge_device = store["adj_t"].device()
         # What is gone from the data must not live on here.
         used = {key for key, _ in self._by_node + self._by_edge}
         self._takes = {key: take for key, take in self._takes.items() if key in used}

@@ -93,7 +93,8 @@ class ClusterData(Dataset[Any]):
 
     Raises:
         TypeError: If `data` is heterogeneous.
-        ValueError: If there are fewer nodes than parts, or `sparse_format` is another word.
+        ValueError: If there are fewer nodes than parts, `sparse_format` is another word, or edges to other clusters
+            are to be kept in `adj_t`.
     """
 
     def __init__(
@@ -110,6 +111,11 @@ class ClusterData(Dataset[Any]):
         if sparse_format not in ("csr", "csc"):
             raise ValueError(f"sparse_format must be 'csr' or 'csc', got {sparse_format!r}")
         self.data = homogeneous(data, "ClusterData")
+        if keep_inter_cluster_edges and data._store.get("adj_t") is not None:
+            raise ValueError(
+                "keep_inter_cluster_edges needs edge_index without adj_t: adj_t of a cluster has no place for nodes of "
+                "others"
+            )
         self.num_parts = num_parts
         self.recursive = recursive
         self.keep_inter_cluster_edges = keep_inter_cluster_edges

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gnnfast.kernels.reference.random import derive_seed
-from gnnfast.loader.compat.attributes import Attributes, homogeneous
+from gnnfast.loader.compat.attributes import Attributes, homogeneous, whole_numbers
 from gnnfast.loader.compat.neighbor import batch_of
 from gnnfast.loader.compat.neighborhoods import PyGNeighborhoods
 from gnnfast.loader.compat.threads import ThreadedLoader
@@ -40,15 +40,16 @@ class LinkNeighborLoader(ThreadedLoader):
     Raises:
         TypeError: If `data` is heterogeneous.
         NotImplementedError: If batches are to be disjoint or temporal.
-        ValueError: If labels come with triplets, or another argument is out of range.
+        ValueError: If labels come with triplets, there are no edges to go through, one of them has an end that is no
+            node, or another argument is out of range.
     """
 
     def __init__(
         self,
         data: Data,
         num_neighbors: Sequence[int],
-        edge_label_index: Tensor | None = None,
-        edge_label: Tensor | None = None,
+        edge_label_index: Tensor | Sequence[Any] | None = None,
+        edge_label: Tensor | Sequence[Any] | None = None,
         edge_label_time: Tensor | None = None,
         replace: bool = False,
         subgraph_type: str = "directional",
@@ -76,10 +77,14 @@ class LinkNeighborLoader(ThreadedLoader):
         if self.neg_sampling is not None and edge_label is not None:
             if self.neg_sampling.is_triplet():
                 raise ValueError("triplets have no labels: leave edge_label out, or ask for neg_sampling='binary'")
-            edge_label = edge_label + 1 if edge_label.min() == 0 else edge_label
-        links = data.edge_index if edge_label_index is None else edge_label_index
-        self._links = links.as_subclass(Tensor).cpu()
-        self._labels = None if edge_label is None else edge_label.cpu()
+        self._links = _links_of(data, edge_label_index)
+        self._labels = None if edge_label is None else torch.as_tensor(edge_label).cpu()
+        if self._labels is not None and self._labels.shape[:1] != self._links.shape[1:]:
+            raise ValueError(
+                f"edge_label must have one entry per link, {self._links.shape[1]}, got {tuple(self._labels.shape)}"
+            )
+        if self.neg_sampling is not None and self._labels is not None and self._labels.numel():
+            self._labels = self._labels + 1 if self._labels.min() == 0 else self._labels
         input_id = kwargs.pop("input_id", None)
         self._input_ids = None if input_id is None else input_id.cpu()
         self.filter_per_worker = filter_per_worker
@@ -145,20 +150,45 @@ class LinkNeighborLoader(ThreadedLoader):
         return batch
 
 
+def _links_of(data: Any, edge_label_index: Any) -> Tensor:
+    """The edges to go through, int64, `(2, num_links)`."""
+    if edge_label_index is None:
+        if data._store.get("edge_index") is None:
+            raise ValueError("data without edge_index has no edges to go through: pass edge_label_index")
+        edge_label_index = data.edge_index
+    elif isinstance(edge_label_index, list | tuple):
+        edge_label_index = torch.stack([whole_numbers(ends, "edge_label_index") for ends in edge_label_index])
+    links = whole_numbers(edge_label_index, "edge_label_index")
+    if links.dim() != 2 or links.shape[0] != 2 or links.dtype == torch.bool:
+        raise ValueError(f"edge_label_index must have the shape (2, num_links), got {tuple(links.shape)}")
+    links = links.to(torch.int64)
+    if links.numel():
+        low, high = (int(bound) for bound in torch.aminmax(links))
+        if low < 0 or high >= data.num_nodes:
+            bad = low if low < 0 else high
+            raise ValueError(f"edge_label_index holds node {bad}, but the data numbers nodes 0 to {data.num_nodes - 1}")
+    return links
+
+
 class NodeDraws:
     """Draws nodes uniformly, or in proportion to weights, with replacement.
 
     Args:
         num_nodes: Of the graph.
-        weight: At least 0, `(num_nodes,)`; None: all alike.
+        weight: Finite and at least 0, `(num_nodes,)`; None: all alike.
 
     Raises:
         ValueError: If there is not one weight per node, or none is positive.
     """
 
     def __init__(self, num_nodes: int, weight: Tensor | None):
-        if weight is not None and (weight.shape != (num_nodes,) or bool((weight < 0).any()) or not bool(weight.any())):
-            raise ValueError(f"negatives need one weight per node, {num_nodes}, at least 0 and not all 0")
+        if weight is not None and not (
+            weight.shape == (num_nodes,)
+            and bool((weight >= 0).all())
+            and bool(weight.isfinite().all())
+            and bool(weight.any())
+        ):
+            raise ValueError(f"negatives need one weight per node, {num_nodes}, finite, at least 0 and not all 0")
         self.num_nodes = num_nodes
         # Searched, not given to torch.multinomial, which takes at most 2**24 nodes and reads them all for every batch.
         self._sums = None if weight is None else torch.cumsum(weight.cpu().double(), 0)
