@@ -74,9 +74,8 @@ class LinkNeighborLoader(ThreadedLoader):
         if neg_sampling_ratio:
             neg_sampling = NegativeSampling("binary", neg_sampling_ratio)
         self.neg_sampling = NegativeSampling.cast(neg_sampling)
-        if self.neg_sampling is not None and edge_label is not None:
-            if self.neg_sampling.is_triplet():
-                raise ValueError("triplets have no labels: leave edge_label out, or ask for neg_sampling='binary'")
+        if self.neg_sampling is not None and edge_label is not None and self.neg_sampling.is_triplet():
+            raise ValueError("triplets have no labels: leave edge_label out, or ask for neg_sampling='binary'")
         self._links = _links_of(data, edge_label_index)
         self._labels = None if edge_label is None else torch.as_tensor(edge_label).cpu()
         if self._labels is not None and self._labels.shape[:1] != self._links.shape[1:]:

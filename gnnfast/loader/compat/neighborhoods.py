@@ -124,12 +124,16 @@ def fanouts_of(num_neighbors: Any) -> list[int]:
         values = getattr(values, "values", values)
     values = values.tolist() if isinstance(values, np.ndarray | Tensor) else values
     is_list = isinstance(values, Sequence) and len(values) > 0
-    if not is_list or not all(isinstance(v, Integral) and not isinstance(v, bool) and -1 <= v < 2**63 for v in values):
+    if not is_list or not all(map(_is_num_neighbors, values)):
         raise ValueError(
-            f"num_neighbors must hold one whole number per layer, at least 0, or -1 for all in-neighbors; "
+            "num_neighbors must hold one whole number per layer, at least 0, or -1 for all in-neighbors; "
             f"got {num_neighbors}"
         )
     return [int(value) for value in values]
+
+
+def _is_num_neighbors(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and -1 <= int(value) < 2**63
 
 
 class PyGNeighborhoods:
