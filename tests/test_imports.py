@@ -93,6 +93,7 @@ def test_importing_sampler_and_loader_costs_at_most_1_6_times_importing_torch():
     for _ in range(5):
         torch_seconds.append(float(run(timed.format("torch"))))
         all_seconds.append(float(run(timed.format("gnnfast.sampler, gnnfast.loader"))))
-    # Processor time, of which noise only adds: the quickest of each is nearest to what it costs. The medians are there to be read on failure.
+    # Noise only adds, to processor time too: the quickest of each is nearest to what it costs.
+    # The medians are there to be read on failure.
     ratio = min(all_seconds) / min(torch_seconds)
     assert ratio <= 1.6, json.dumps({"torch": median(torch_seconds), "gnnfast": median(all_seconds)})
