@@ -110,7 +110,7 @@ def test_pairs_may_have_weights():
     [
         ({"seed_weights": torch.ones(1200)}, "either class_balanced or seed_weights"),
         ({"shuffle": False}, "shuffle"),
-        ({"class_balanced": False, "seed_weights": torch.ones(3)}, "one number per seed, 1200, got shape"),
+        ({"class_balanced": False, "seed_weights": torch.ones(3)}, "one number per seed, 1200, got"),
         ({"class_balanced": False, "seed_weights": -torch.ones(1200)}, "at least 0"),
         ({"class_balanced": False, "seed_weights": torch.zeros(1200)}, "not all 0"),
     ],
