@@ -10,6 +10,7 @@ from gnnfast.graph import MiniBatch
 from gnnfast.kernels.reference.random import derive_seed
 from gnnfast.loader.seed_weights import WeightedDraws
 from gnnfast.sampler import EpochSampler, LinkSampler, Sampler, StepSampler
+from gnnfast.sampler.node_map import distinct_nodes
 
 
 class SeedSteps:
@@ -147,16 +148,6 @@ class EpochSteps:
         batch = batch.keep_seeds(torch.tensor_split(kept, self.world_size)[self.rank])
         batch.num_step_seeds = num_step_seeds
         return batch
-
-
-def distinct_nodes(nodes: Tensor) -> tuple[Tensor, Tensor]:
-    """The nodes once each, in the order in which they first come; and where each of `nodes` stands among these."""
-    values, inverse = nodes.unique(return_inverse=True)
-    first = torch.full_like(values, nodes.numel())
-    first.scatter_reduce_(0, inverse, torch.arange(nodes.numel()), "amin")
-    order = first.argsort()
-    place = torch.empty_like(order).index_copy_(0, order, torch.arange(order.numel()))
-    return values[order], place[inverse]
 
 
 def check_batch(batch: MiniBatch, maker: str, num_nodes: int) -> None:

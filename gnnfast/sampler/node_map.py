@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from gnnfast.kernels.cpu import induce
 from gnnfast.kernels.cpu import relabel as kernels
@@ -133,3 +135,12 @@ class NodeMapPool:
             node_map = self._new()
         yield node_map
         self._free.append(node_map)
+
+
+def distinct_nodes(nodes: Tensor) -> tuple[Tensor, Tensor]:
+    """The nodes once each, in the order in which they first come; and where each of `nodes` stands among these."""
+    num_slots = 1 << (2 * nodes.numel() + 1).bit_length()
+    keys, values = torch.full((num_slots,), -1), torch.empty(num_slots, dtype=torch.int32)
+    distinct, places = torch.empty_like(nodes), torch.empty_like(nodes)
+    count = kernels.relabel_seeds_hashed(*(tensor.numpy() for tensor in (nodes, keys, values, distinct, places)))
+    return distinct[:count].clone(), places

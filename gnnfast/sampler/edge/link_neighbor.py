@@ -11,11 +11,11 @@ from torch import Tensor
 
 from gnnfast.graph import Block, CSCGraph, MiniBatch
 from gnnfast.kernels.cpu import exclude as kernels
-from gnnfast.kernels.cpu.relabel import relabel_seeds_hashed
 from gnnfast.sampler.base import Sampler
 from gnnfast.sampler.edge.negatives import Negatives, NegativeSampler
 from gnnfast.sampler.law import Law
 from gnnfast.sampler.node.neighbor import NeighborSampler
+from gnnfast.sampler.node_map import distinct_nodes
 
 
 class LinkNeighborSampler:
@@ -109,7 +109,7 @@ class LinkNeighborSampler:
         num_edges = seed_edges.shape[1]
         negatives = self.negative_sampler.draw(seed_edges.contiguous(), self.num_negatives, seed)
         pairs = torch.cat([seed_edges, negatives], dim=1)
-        seed_nodes, numbers = _distinct(pairs.view(-1))
+        seed_nodes, numbers = distinct_nodes(pairs.view(-1))
         batch = self.sampler.sample(seed_nodes, seed)
         rows = numbers if batch.seed_rows is None else batch.seed_rows[numbers]
         labels = torch.zeros(pairs.shape[1])
@@ -130,15 +130,6 @@ class LinkNeighborSampler:
             raise ValueError(
                 f"seed_edges holds node {bad}, but the graph numbers nodes 0 to {self.graph.num_nodes - 1}"
             )
-
-
-def _distinct(ends: Tensor) -> tuple[Tensor, Tensor]:
-    """The distinct nodes in the order of their first appearance, and each end's number among them."""
-    num_slots = 1 << (2 * ends.numel() + 1).bit_length()
-    keys, values = torch.full((num_slots,), -1), torch.empty(num_slots, dtype=torch.int32)
-    nodes, numbers = torch.empty_like(ends), torch.empty_like(ends)
-    count = relabel_seeds_hashed(*(tensor.numpy() for tensor in (ends, keys, values, nodes, numbers)))
-    return nodes[:count].clone(), numbers
 
 
 def _exclude(blocks: list[Block], edges: Tensor) -> list[Block]:
