@@ -6,6 +6,7 @@ from gnnfast.kernels.cpu.compile import kernel, prefetch
 from gnnfast.kernels.cpu.induce import ask_for_columns
 
 _AHEAD = 16
+_ONE, _THREE, _SEVEN = np.uint64(1), np.uint64(3), np.uint64(7)
 
 
 @kernel
@@ -62,15 +63,16 @@ def find_edges_among(indptr, indices, nodes, is_chosen, local_of, out_edges, out
         room += indptr[node + 1] - indptr[node]
     if room > out_edges.size:
         return -room
-    count = 0
+    count = np.uint64(0)
     for i in range(nodes.size):
         ask_for_columns(indptr, indices, nodes, i)
-        for e in range(indptr[nodes[i]], indptr[nodes[i] + 1]):
-            source = np.int64(indices[e])
+        for e in range(np.uint64(indptr[nodes[i]]), np.uint64(indptr[nodes[i] + 1])):
+            # Unsigned: no position is asked whether it counts from the end.
+            source = np.uint64(indices[e])
             out_edges[count] = e
             out_dst[count] = i
-            count += (np.int64(is_chosen[source >> 3]) >> (source & 7)) & 1
-    return count
+            count += (np.uint64(is_chosen[source >> _THREE]) >> (source & _SEVEN)) & _ONE
+    return np.int64(count)
 
 
 @kernel
@@ -85,8 +87,9 @@ def list_edges_among(indices, edge_ids, nodes, is_chosen, local_of, edges, dst, 
     The others are those of `find_edges_among`.
     """
     for k in range(out_src.size):
-        out_src[k] = local_of[indices[edges[k]]]
+        edge = np.uint64(edges[k])
+        out_src[k] = local_of[np.uint64(indices[edge])]
         out_dst[k] = dst[k]
-        out_ids[k] = edges[k] if edge_ids.size == 0 else edge_ids[edges[k]]
+        out_ids[k] = edges[k] if edge_ids.size == 0 else edge_ids[edge]
     for i in range(nodes.size):
         is_chosen[nodes[i] >> 3] = 0

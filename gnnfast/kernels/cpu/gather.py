@@ -1,5 +1,7 @@
 """Copying rows by id: the bytes that feeding a model comes down to."""
 
+import numpy as np
+
 from gnnfast.kernels.cpu.compile import copy_past_caches, finish_copies, kernel, prefetch
 
 _ROWS_AHEAD = 4
@@ -52,4 +54,4 @@ def gather_values(values, ids, out):
     for i in range(ids.size):
         if i + 16 < ids.size:
             prefetch(values, ids[i + 16])
-        out[i] = values[ids[i]]
+        out[i] = values[np.uint64(ids[i])]

@@ -57,11 +57,12 @@ def sample_neighbors(indptr, dst_nodes, layer_key, fanout, replace, out_indptr, 
         node = dst_nodes[i]
         first_edge = indptr[node]
         degree = indptr[node + 1] - first_edge
-        out = out_edges[out_indptr[i] : out_indptr[i + 1]]
         if fanout < 0 or (degree <= fanout and not replace):
             for k in range(degree):
-                out[k] = first_edge + k
-        elif replace:
+                out_edges[out_indptr[i] + k] = first_edge + k
+            continue
+        out = out_edges[out_indptr[i] : out_indptr[i + 1]]
+        if replace:
             key = node_key(layer_key, node)
             for k in range(out.size):
                 out[k] = first_edge + random_below(key, k, degree)
@@ -128,12 +129,12 @@ def inclusion_weights(indptr, dst_nodes, out_indptr, out_weight):
     out_indptr  int64 (num_dst + 1,)           as `count_neighbors` left it
     out_weight  float32 (out_indptr[-1],)      filled
     """
+    # Most nodes of most graphs keep all their in-edges: nothing else is done for them.
+    out_weight[:] = 1
     for i in range(dst_nodes.size):
         if i + _AHEAD < dst_nodes.size:
             prefetch(indptr, dst_nodes[i + _AHEAD])
         first, last = out_indptr[i], out_indptr[i + 1]
-        if last > first:
-            node = dst_nodes[i]
-            weight = (indptr[node + 1] - indptr[node]) / (last - first)
-            for e in range(first, last):
-                out_weight[e] = weight
+        degree = indptr[dst_nodes[i] + 1] - indptr[dst_nodes[i]]
+        if degree != last - first and last > first:
+            out_weight[first:last] = degree / (last - first)

@@ -46,7 +46,7 @@ def relabel_dense(indices, edges, local_of, nodes, count, out_indices):
     for e in range(edges.size):
         if e + _AHEAD < edges.size:
             prefetch(local_of, out_indices[e + _AHEAD])
-        node = out_indices[e]
+        node = np.uint32(out_indices[e])
         local = local_of[node]
         if local < 0:
             local = np.int32(count)

@@ -157,21 +157,36 @@ class Hop:
     edge_weight: Tensor | None
     inclusion_weight: Tensor | None
 
-    def join(self, later: Hop) -> Hop:
-        """The columns of this hop followed by those of a later one."""
-        weight = None
-        if self.inclusion_weight is not None or later.inclusion_weight is not None:
-            weight = torch.cat([_or_ones(self.inclusion_weight, self), _or_ones(later.inclusion_weight, later)])
-        return Hop(
-            torch.cat([self.indptr, later.indptr[1:] + self.indptr[-1]]),
-            torch.cat([self.indices, later.indices]),
-            later.num_src,
-            None if self.edge_ids is None or later.edge_ids is None else torch.cat([self.edge_ids, later.edge_ids]),
-            None
-            if self.edge_weight is None or later.edge_weight is None
-            else torch.cat([self.edge_weight, later.edge_weight]),
-            weight,
+
+def nest(hops: Sequence[Hop]) -> list[Hop]:
+    """From hops that each drew for their new nodes alone: each with the columns of all before it in front.
+
+    All of them view the arrays of the last one.
+    """
+    num_columns, num_edges = [0], [0]
+    for hop in hops:
+        num_columns.append(num_columns[-1] + hop.indptr.numel() - 1)
+        num_edges.append(num_edges[-1] + hop.indices.numel())
+    indptr = torch.cat(
+        [hops[0].indptr, *(hop.indptr[1:] + before for hop, before in zip(hops[1:], num_edges[1:], strict=False))]
+    )
+    indices = torch.cat([hop.indices for hop in hops])
+    edge_ids, edge_weight = (_cat([getattr(hop, name) for hop in hops]) for name in ("edge_ids", "edge_weight"))
+    weights = [hop.inclusion_weight for hop in hops]
+    weight = None
+    if any(part is not None for part in weights):
+        weight = torch.cat([_or_ones(part, hop) for part, hop in zip(weights, hops, strict=True)])
+    return [
+        Hop(
+            indptr[: columns + 1],
+            indices[:edges],
+            hop.num_src,
+            None if edge_ids is None else edge_ids[:edges],
+            None if edge_weight is None else edge_weight[:edges],
+            None if weight is None or all(part is None for part in weights[: depth + 1]) else weight[:edges],
         )
+        for depth, (hop, columns, edges) in enumerate(zip(hops, num_columns[1:], num_edges[1:], strict=True))
+    ]
 
 
 def check_fanouts(fanouts: Sequence[int]) -> list[int]:
@@ -197,6 +212,12 @@ def check_seeds(seed_nodes: Tensor, num_nodes: int) -> None:
     if low < 0 or high >= num_nodes:
         bad = low if low < 0 else high
         raise ValueError(f"seed_nodes holds node {bad}, but the sampler's graph numbers nodes 0 to {num_nodes - 1}")
+
+
+def _cat(parts: list[Tensor | None]) -> Tensor | None:
+    """The parts in one, where every hop has its own."""
+    present = [part for part in parts if part is not None]
+    return torch.cat(present) if present else None
 
 
 def _or_ones(weight: Tensor | None, hop: Hop) -> Tensor:

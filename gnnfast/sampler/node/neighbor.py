@@ -13,7 +13,7 @@ from gnnfast.graph import CSCGraph, MiniBatch
 from gnnfast.kernels.cpu import neighbor as kernels
 from gnnfast.kernels.reference.random import derive_seed
 from gnnfast.sampler.law import Law
-from gnnfast.sampler.node.hops import Hop, HopAssembler, check_fanouts
+from gnnfast.sampler.node.hops import Hop, HopAssembler, check_fanouts, nest
 from gnnfast.sampler.node_map import NodeMap
 
 
@@ -111,10 +111,9 @@ class NeighborSampler:
         key = derive_seed(seed, 0)
         for fanout in self.fanouts:
             num_before = node_map.count
-            drawn = self._draw_hop(node_map, first_new, fanout, key)
-            hops.append(hops[-1].join(drawn) if hops else drawn)
+            hops.append(self._draw_hop(node_map, first_new, fanout, key))
             first_new = num_before
-        return hops
+        return nest(hops)
 
     def _draw_hop(self, node_map: NodeMap, first: int, fanout: int, layer_key: int) -> Hop:
         """Draws for the nodes from number `first` on and numbers what they drew."""
