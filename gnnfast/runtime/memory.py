@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import os
 import sys
 from pathlib import Path
 
@@ -34,3 +36,52 @@ def peak_memory_bytes() -> int | None:
 def peak_gpu_memory_bytes() -> int | None:
     """Peak memory that torch has allocated on the current GPU; None if it uses none."""
     return torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else None
+
+
+def held_bytes() -> dict[str, int]:
+    """What this process holds, by each measure that the system has.
+
+    "resident": pages in memory, which freed memory hides a leak in; "allocated": what malloc has handed out, which
+    lacks what is mapped otherwise.
+    """
+    measures = {"resident": _resident_bytes(), "allocated": _allocated_bytes()}
+    return {measure: count for measure, count in measures.items() if count is not None}
+
+
+def _resident_bytes() -> int | None:
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class _MallInfo(ctypes.Structure):
+    """glibc's struct mallinfo2."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in [
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        ]
+    )
+
+
+def _allocated_bytes() -> int | None:
+    """What malloc has handed out; None without glibc 2.33."""
+    try:
+        mallinfo = ctypes.CDLL("libc.so.6").mallinfo2
+    except (OSError, AttributeError):
+        return None
+    mallinfo.restype = _MallInfo
+    info = mallinfo()
+    return int(info.uordblks + info.hblkhd)

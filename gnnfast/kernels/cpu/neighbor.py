@@ -6,6 +6,7 @@ from gnnfast.kernels.cpu.compile import inline, kernel, prefetch
 from gnnfast.kernels.cpu.random import mix, node_key, random_below
 
 _AHEAD = 16  # nodes or edges whose memory is asked for before it is needed
+_ONE = np.uint64(1)  # unsigned, as positions are: numba then need not ask whether one counts from the end
 _SCAN_LIMIT = 32  # up to here a linear scan for repeats beats a hash table
 
 
@@ -26,8 +27,8 @@ def count_neighbors(indptr, dst_nodes, fanout, replace, out_indptr):
     for i in range(dst_nodes.size):
         if i + _AHEAD < dst_nodes.size:
             prefetch(indptr, dst_nodes[i + _AHEAD])
-        node = dst_nodes[i]
-        degree = indptr[node + 1] - indptr[node]
+        node = np.uint64(dst_nodes[i])
+        degree = indptr[node + _ONE] - indptr[node]
         if fanout < 0 or (degree <= fanout and not replace):
             count = degree
         else:
@@ -54,9 +55,9 @@ def sample_neighbors(indptr, dst_nodes, layer_key, fanout, replace, out_indptr, 
     for i in range(dst_nodes.size):
         if i + _AHEAD < dst_nodes.size:
             prefetch(indptr, dst_nodes[i + _AHEAD])
-        node = dst_nodes[i]
+        node = np.uint64(dst_nodes[i])
         first_edge = indptr[node]
-        degree = indptr[node + 1] - first_edge
+        degree = indptr[node + _ONE] - first_edge
         if fanout < 0 or (degree <= fanout and not replace):
             for k in range(degree):
                 out_edges[out_indptr[i] + k] = first_edge + k
@@ -135,6 +136,7 @@ def inclusion_weights(indptr, dst_nodes, out_indptr, out_weight):
         if i + _AHEAD < dst_nodes.size:
             prefetch(indptr, dst_nodes[i + _AHEAD])
         first, last = out_indptr[i], out_indptr[i + 1]
-        degree = indptr[dst_nodes[i] + 1] - indptr[dst_nodes[i]]
+        node = np.uint64(dst_nodes[i])
+        degree = indptr[node + _ONE] - indptr[node]
         if degree != last - first and last > first:
             out_weight[first:last] = degree / (last - first)
