@@ -52,7 +52,7 @@ def interleaved(
     return median(seconds[0]), median(seconds[1])
 
 
-def test_sampling_on_one_thread_is_twenty_times_torch_sparse(arxiv_size: Dataset, capsys: pytest.CaptureFixture[str]):
+def test_sampling_on_one_thread_is_thirty_times_torch_sparse(arxiv_size: Dataset, capsys: pytest.CaptureFixture[str]):
     pytest.importorskip("torch_sparse")
     graph = arxiv_size.graph
     sampler = NeighborSampler(graph, FANOUTS)
@@ -68,7 +68,7 @@ def test_sampling_on_one_thread_is_twenty_times_torch_sparse(arxiv_size: Dataset
 
     with capsys.disabled():
         print(f"\nsampling: {ours * 1e3:.1f} ms, torch_sparse {theirs * 1e3:.1f} ms, {theirs / ours:.1f}x")
-    assert theirs / ours >= 20
+    assert theirs / ours >= 30
 
 
 def test_sampling_pubmed_on_one_thread_is_many_times_torch_sparse(capsys: pytest.CaptureFixture[str]):
@@ -90,7 +90,7 @@ def test_sampling_pubmed_on_one_thread_is_many_times_torch_sparse(capsys: pytest
 
     with capsys.disabled():
         print(f"\nsampling PubMed: {ours * 1e3:.2f} ms, torch_sparse {theirs * 1e3:.2f} ms, {theirs / ours:.1f}x")
-    assert theirs / ours >= 8
+    assert theirs / ours >= 20
 
 
 @pytest.mark.filterwarnings("ignore:Using 'NeighborSampler' without a 'pyg-lib'")

@@ -57,23 +57,9 @@ def _resident_bytes() -> int | None:
 
 
 class _MallInfo(ctypes.Structure):
-    """glibc's struct mallinfo2."""
+    """glibc's struct mallinfo2: ten sizes, of which field 4 counts mapped bytes in use and field 7 others in use."""
 
-    _fields_ = tuple(
-        (name, ctypes.c_size_t)
-        for name in [
-            "arena",
-            "ordblks",
-            "smblks",
-            "hblks",
-            "hblkhd",
-            "usmblks",
-            "fsmblks",
-            "uordblks",
-            "fordblks",
-            "keepcost",
-        ]
-    )
+    _fields_ = tuple((f"field{position}", ctypes.c_size_t) for position in range(10))
 
 
 def _allocated_bytes() -> int | None:
@@ -84,4 +70,4 @@ def _allocated_bytes() -> int | None:
         return None
     mallinfo.restype = _MallInfo
     info = mallinfo()
-    return int(info.uordblks + info.hblkhd)
+    return int(info.field4 + info.field7)
