@@ -68,7 +68,7 @@ def _job(config: DictConfig, started: list[Path], datasets: LastDataset) -> floa
 
 def _clear(folder: Path) -> None:
     """Takes an earlier run out of the folder: its config is gone, what else it left would be taken for this run's."""
-    names = ("result.json", "metrics.csv", "curves.png", "checkpoints/best.pt", "checkpoints/last.pt")
+    names = ("result.json", "metrics.csv", "curves.png", "trace.json", "checkpoints/best.pt", "checkpoints/last.pt")
     for name in names:
         (folder / name).unlink(missing_ok=True)
 
@@ -108,6 +108,8 @@ def train_from(config: DictConfig, folder: Path, datasets: LastDataset) -> float
     for name, value in dataset.attainable.items():
         log.info(f"attainable {name} {value:.4f}")
     log.info(f"best epoch {result.best_epoch + 1} of {result.epochs}, {result.train_seconds:.1f} s")
+    for line in result.profile.lines() if result.profile else ():
+        log.info(line)
     log.info(f"run folder: {_shown(folder)}")
     return result.val.get(result.metric)
 

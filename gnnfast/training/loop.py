@@ -19,6 +19,7 @@ from gnnfast.runtime.memory import peak_gpu_memory_bytes, peak_memory_bytes, res
 from gnnfast.runtime.versions import versions
 from gnnfast.training.checkpoint import Best, Checkpoint
 from gnnfast.training.evaluation import evaluation_interval
+from gnnfast.training.profile import Profiler
 from gnnfast.training.result import TrainingResult
 from gnnfast.training.run_folder import RunFolder
 from gnnfast.training.settings import TrainingSettings
@@ -57,11 +58,14 @@ def train(
         progress: Is told about steps and epochs.
 
     Raises:
-        ValueError: If there is nothing to train on, or model and sampler do not fit together.
+        ValueError: If there is nothing to train on, model and sampler do not fit together, or there is no run folder
+            for the trace that is asked for.
         FloatingPointError: If the loss is no longer finite.
     """
     settings = settings or TrainingSettings()
     check_fit(model, loader, settings, scheduler)
+    if settings.profile == "trace" and run_folder is None:
+        raise ValueError("training.profile=trace writes trace.json into the run folder: give train a run_folder")
     reset_peak_memory()
     folder = None if run_folder is None else RunFolder(run_folder)
     task = task_of(loader.dataset, settings)
@@ -72,7 +76,7 @@ def train(
     wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
     loader.device = fabric.device
     evaluator = task.evaluator(model, fabric.device, loader)
-    clock = StageClock(before=dict(loader.stage_seconds))
+    clock = _clock(loader, settings, fabric.device, folder)
     best = Best(model)
     history: list[dict[str, float | None]] = []
     interval = 1
@@ -83,17 +87,20 @@ def train(
     for epoch in range(settings.epochs):
         loader.set_epoch(epoch)
         learning_rate = optimizer.param_groups[0]["lr"]
-        train_loss, work = _train_epoch(
-            wrapped, wrapped_optimizer, loader, settings, fabric, clock, progress, model.num_layers, batch_loss
-        )
+        with clock.epoch(epoch):
+            train_loss, work = _train_epoch(
+                wrapped, wrapped_optimizer, loader, settings, fabric, clock, progress, model.num_layers, batch_loss
+            )
         if epoch == 0:
-            interval = evaluation_interval(settings.evaluate_every, evaluator.work("val"), work)
+            with clock("evaluate"):
+                interval = evaluation_interval(settings.evaluate_every, evaluator.work("val"), work)
         is_due = epoch % interval == 0 or epoch + 1 == settings.epochs
         val: dict[str, float] = {}
         if is_due:
             with clock("evaluate"), fabric.autocast():
                 val = evaluator.evaluate(model, "val", (metric,))
-            improved = best.offer(_score(val, metric, epoch), epoch)
+            with clock("checkpoint"):
+                improved = best.offer(_score(val, metric, epoch), epoch)
         _step_schedule(scheduler, best.latest_score if is_due else None)
         history.append(
             {
@@ -106,15 +113,18 @@ def train(
             }
         )
         if folder and is_due:
-            folder.write_metrics(history)
-            for name in ("best", "last") if improved else ("last",):
-                folder.save_checkpoint(name, checkpoint.at(epoch))
+            with clock("checkpoint"):
+                folder.write_metrics(history)
+                for name in ("best", "last") if improved else ("last",):
+                    folder.save_checkpoint(name, checkpoint.at(epoch))
         if progress:
-            progress.epoch(history[-1])
+            with clock("record"):
+                progress.epoch(history[-1])
         if settings.patience is not None and is_due and epoch - best.epoch >= settings.patience:
             break
 
     train_seconds = perf_counter() - started_at
+    profile = clock.profile(interval, optimizer) if isinstance(clock, Profiler) else None
     model.load_state_dict(best.weights)
     with clock("evaluate"), fabric.autocast():
         final = {split: evaluator.evaluate(model, split) for split in ("val", "test")}
@@ -125,9 +135,10 @@ def train(
         best_epoch=best.epoch,
         epochs=len(history),
         train_seconds=train_seconds,
-        stage_seconds=clock.with_loader(loader),
+        stage_seconds=clock.seconds(),
         history=history,
         metric=metric,
+        profile=profile,
     )
     if folder:
         _write_result(folder, result, model, loader, settings, fabric.world_size)
@@ -163,6 +174,15 @@ def _launch(settings: TrainingSettings) -> Any:
     return fabric
 
 
+def _clock(
+    loader: DataLoader, settings: TrainingSettings, device: torch.device, folder: RunFolder | None
+) -> StageClock:
+    if not settings.profile:
+        return StageClock(loader)
+    trace_path = folder.path / "trace.json" if folder and settings.profile == "trace" else None
+    return Profiler(loader, settings, device, trace_path)
+
+
 def _train_epoch(
     model: Any,
     optimizer: Any,
@@ -179,7 +199,7 @@ def _train_epoch(
     total_loss = torch.zeros((), device=fabric.device, dtype=torch.float64)
     num_seeds = work = 0
     epoch = loader.epoch
-    for step, (batch, num_step_seeds, ends_group) in enumerate(_grouped(loader, settings.accumulate)):
+    for step, (batch, num_step_seeds, ends_group) in enumerate(_grouped(loader, settings.accumulate, clock)):
         with fabric.no_backward_sync(model, enabled=not ends_group):
             with clock("forward"):
                 loss = batch_loss(model, batch)
@@ -191,11 +211,12 @@ def _train_epoch(
                     fabric.clip_gradients(model, optimizer, max_norm=settings.gradient_clip, error_if_nonfinite=False)
                 optimizer.step()
                 optimizer.zero_grad()
-        total_loss += loss.detach()
-        num_seeds += _step_seeds(batch)
-        work += _work(batch, num_layers)
-        if progress:
-            progress.step(epoch, step, batch.num_seeds if batch.seed_edges is None else _step_seeds(batch))
+        with clock("record"):
+            total_loss += loss.detach()
+            num_seeds += _step_seeds(batch)
+            work += _work(batch, num_layers)
+            if progress:
+                progress.step(epoch, step, batch.num_seeds if batch.seed_edges is None else _step_seeds(batch))
     # A restored loader may have handed out the whole epoch already.
     mean_loss = float(total_loss) / max(num_seeds, 1)
     if not math.isfinite(mean_loss):
@@ -204,13 +225,17 @@ def _train_epoch(
     return mean_loss, work
 
 
-def _grouped(loader: DataLoader, size: int) -> Iterator[tuple[MiniBatch, int, bool]]:
+def _grouped(loader: DataLoader, size: int, clock: StageClock) -> Iterator[tuple[MiniBatch, int, bool]]:
     """Each mini-batch with the seeds of all those that make one optimizer step with it, and whether it is their last.
 
     What a step's gradient is divided by is known once its last mini-batch is.
     """
     batches = iter(loader)
-    while group := list(islice(batches, size)):
+    while True:
+        with clock("wait"):
+            group = list(islice(batches, size))
+        if not group:
+            return
         num_seeds = max(sum(_step_seeds(batch) for batch in group), 1)
         for i, batch in enumerate(group, 1):
             yield batch, num_seeds, i == len(group)

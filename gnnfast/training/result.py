@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from gnnfast.training.profile import Profile
+
 
 @dataclass
 class TrainingResult:
@@ -15,6 +17,7 @@ class TrainingResult:
         loss: Mean loss by split.
         history: One row per epoch, as in `metrics.csv`.
         stage_seconds: Time by stage; "sample" and "gather" add up over the loader's threads and run beside the others.
+        profile: Where the time of the epochs went; None unless it was asked for.
     """
 
     val: dict[str, float]
@@ -26,6 +29,7 @@ class TrainingResult:
     stage_seconds: dict[str, float]
     history: list[dict[str, float | None]]
     metric: str
+    profile: Profile | None = None
 
     def summary(self) -> dict[str, Any]:
         """What `result.json` says of it."""
@@ -38,4 +42,5 @@ class TrainingResult:
             "metric": self.metric,
             "train_seconds": self.train_seconds,
             "stage_seconds": self.stage_seconds,
+            **({"profile": self.profile.summary()} if self.profile else {}),
         }

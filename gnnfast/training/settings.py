@@ -35,6 +35,8 @@ class TrainingSettings:
         evaluate_every: Epochs from one evaluation to the next; "auto" keeps evaluation under a fifth of the work.
         gradient_clip: Largest norm of the gradient; None leaves it as it is.
         accumulate: Mini-batches per optimizer step.
+        profile: Whether to find out what the time goes to and which setting would shorten it; "trace" also writes
+            `trace.json`, every operation of some steps, into the run folder.
 
     Raises:
         ValueError: If a value is out of range.
@@ -52,6 +54,7 @@ class TrainingSettings:
     evaluate_every: int | Literal["auto"] = "auto"
     gradient_clip: float | None = None
     accumulate: int = 1
+    profile: bool | Literal["trace"] = False
 
     def __post_init__(self) -> None:
         choices = {
@@ -76,6 +79,8 @@ class TrainingSettings:
             raise ValueError(f"training.patience must be a positive integer or null, got {self.patience!r}")
         if self.evaluate_every != "auto" and not _is_positive_int(self.evaluate_every):
             raise ValueError(f"training.evaluate_every must be a positive integer or auto, got {self.evaluate_every!r}")
+        if self.profile not in (True, False, "trace"):
+            raise ValueError(f"training.profile must be true, false or trace, got {self.profile!r}")
         clip = self.gradient_clip
         if clip is not None and not (isinstance(clip, int | float) and clip > 0):
             raise ValueError(f"training.gradient_clip must be positive or null, got {self.gradient_clip!r}")

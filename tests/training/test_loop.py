@@ -74,7 +74,7 @@ def test_a_run_folder_holds_result_metrics_and_curves(tmp_path):
         "num_parameters", "seed", "world_size", "versions",
     }  # fmt: skip
     assert set(stored["stage_seconds"]) == {
-        "sample", "gather", "transfer", "forward", "backward", "optimizer", "wait", "evaluate"
+        "sample", "gather", "transfer", "forward", "backward", "optimizer", "wait", "evaluate", "checkpoint", "record"
     }  # fmt: skip
     assert stored["num_parameters"] == sum(parameter.numel() for parameter in model.parameters())
     with open(tmp_path / "metrics.csv") as file:

@@ -1,0 +1,229 @@
+"""What training spends its time on, measured, and which setting would shorten it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gnnfast.loader import DataLoader
+from gnnfast.runtime.cores import available_cores
+from gnnfast.training.advice import Run, advise
+from gnnfast.training.settings import TrainingSettings
+from gnnfast.training.stage_clock import LOADER_STAGES, STAGES, StageClock
+
+_STEPS_WATCHED = range(1, 6)  # of the first epoch: its first step loads what all others find loaded
+_STEPS_TRACED = range(10)  # of the second epoch
+
+# Products of matrices, whose time bfloat16 arithmetic shortens.
+_PRODUCTS = frozenset({"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::_addmm_activation"})
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the time of a run's epochs went.
+
+    Args:
+        first_epoch, last_epoch: Epochs measured, from 1. The first one, which loads code and fills caches, is not
+            among them where others follow.
+        seconds: Their time, evaluation and checkpoints between them included.
+        stage_seconds: That time by stage of the thread that trains; "other" is what none of them is.
+        loader_seconds: Sampling and gathering on the loader's threads, added up over them, beside the stages.
+        loader_threads: How many these are.
+        bottleneck: What to change first, or what takes longest, in a sentence.
+        setting: The setting to change, with a value; None where none is known to help.
+    """
+
+    first_epoch: int
+    last_epoch: int
+    seconds: float
+    stage_seconds: dict[str, float]
+    loader_seconds: dict[str, float]
+    loader_threads: int
+    bottleneck: str
+    setting: str | None
+
+    def summary(self) -> dict[str, Any]:
+        """What `result.json` says of it."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """A table for a person to read."""
+        epochs = f"{self.first_epoch} to {self.last_epoch}" if self.last_epoch > self.first_epoch else self.first_epoch
+        lines = [f"profile of epoch{'s' if self.last_epoch > self.first_epoch else ''} {epochs}, {self.seconds:.1f} s"]
+        lines += [self._line(stage, seconds) for stage, seconds in self.stage_seconds.items() if seconds]
+        if self.loader_seconds:
+            threads = f"{self.loader_threads} loader thread{'s' if self.loader_threads > 1 else ''}"
+            lines.append(f"beside them, on {threads}")
+            lines += [self._line(stage, seconds) for stage, seconds in self.loader_seconds.items()]
+        return [*lines, self.bottleneck]
+
+    def _line(self, stage: str, seconds: float) -> str:
+        return f"  {stage:10} {seconds / self.seconds:6.1%} {seconds:9.2f} s"
+
+
+class Profiler(StageClock):
+    """A clock that also finds out what the time depends on, and on request writes a trace.
+
+    On a GPU it waits for the device after every stage, so that each is charged for its own work.
+
+    Args:
+        loader: Makes the mini-batches.
+        settings: Of the run.
+        device: What the model computes on.
+        trace_path: Where a trace of some steps goes, for chrome://tracing or ui.perfetto.dev; None writes none.
+    """
+
+    def __init__(self, loader: DataLoader, settings: TrainingSettings, device: torch.device, trace_path: Path | None):
+        super().__init__(loader)
+        self.settings = settings
+        self.device = device
+        self.trace_path = trace_path
+        self._products = _ProductClock(device)
+        self._watched_seconds = 0.0
+        self._trace: Any = None
+        self._trace_seconds = 0.0
+        self._epoch = self._first_epoch = self._step = 0
+        self._spent_before: dict[str, float] = {}
+        self._started_at = 0.0
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        if stage == "wait":
+            self._step += 1
+            if self._trace is not None and self._step not in _STEPS_TRACED:
+                self._end_trace()
+        is_watched = stage in ("forward", "backward") and self._epoch == 0 and self._step in _STEPS_WATCHED
+        before = self._spent[stage]
+        with super().__call__(stage), torch.profiler.record_function(f"gnnfast: {stage}"):
+            with self._products if is_watched else nullcontext():
+                yield
+            _synchronize(self.device)
+        if is_watched:
+            self._watched_seconds += self._spent[stage] - before
+
+    @contextmanager
+    def epoch(self, epoch: int) -> Iterator[None]:
+        self._epoch, self._step = epoch, -1
+        is_warm = epoch == min(1, self.settings.epochs - 1)
+        if epoch == 0 or is_warm:
+            self._first_epoch = epoch
+            self._spent_before, self._trace_seconds = self.seconds(), 0.0
+            self._started_at = perf_counter()
+        if is_warm and self.trace_path is not None:
+            self._begin_trace()
+        try:
+            yield
+        finally:
+            if self._trace is not None:
+                self._end_trace()
+
+    def profile(self, evaluate_every: int, optimizer: Optimizer) -> Profile:
+        """What was measured up to now.
+
+        Args:
+            evaluate_every: Epochs from one evaluation to the next, as it came out.
+            optimizer: Of the run.
+        """
+        seconds = perf_counter() - self._started_at - self._trace_seconds
+        spent = {stage: value - self._spent_before[stage] for stage, value in self.seconds().items()}
+        threads = self.loader.num_threads
+        own_stages = STAGES if threads else (*LOADER_STAGES, *STAGES)
+        stages = {stage: spent[stage] for stage in own_stages}
+        stages["other"] = max(seconds - sum(stages.values()), 0.0)
+        computing = (stages["forward"] + stages["backward"]) / seconds
+        run = Run(
+            shares={stage: value / seconds for stage, value in stages.items()},
+            loader_share=sum(spent[stage] for stage in LOADER_STAGES) / seconds,
+            products_share=computing * self._products.seconds / max(self._watched_seconds, 1e-9),
+            loader_threads=threads,
+            steps_per_epoch=len(self.loader),
+            epochs=self.settings.epochs,
+            evaluate_every=evaluate_every,
+            precision=self.settings.precision,
+            cores=available_cores(),
+            torch_threads=torch.get_num_threads(),
+            on_gpu=self.device.type == "cuda",
+            has_bf16=_has_bf16(self.device),
+            can_fuse=type(optimizer) in (torch.optim.Adam, torch.optim.AdamW) and not optimizer.defaults["fused"],
+        )
+        bottleneck, setting = advise(run)
+        return Profile(
+            first_epoch=self._first_epoch + 1,
+            last_epoch=self._epoch + 1,
+            seconds=seconds,
+            stage_seconds=stages,
+            loader_seconds={stage: spent[stage] for stage in LOADER_STAGES} if threads else {},
+            loader_threads=threads,
+            bottleneck=bottleneck,
+            setting=setting,
+        )
+
+    def _begin_trace(self) -> None:
+        started_at = perf_counter()
+        # Kineto announces itself on stderr.
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+        # Without activities: the processor's, and the GPU's where there is one.
+        self._trace = torch.profiler.profile(experimental_config=_all_threads())
+        self._trace.start()
+        self._trace_seconds += perf_counter() - started_at
+
+    def _end_trace(self) -> None:
+        started_at = perf_counter()
+        trace, self._trace = self._trace, None
+        trace.stop()
+        trace.export_chrome_trace(str(self.trace_path))
+        self._trace_seconds += perf_counter() - started_at
+
+
+class _ProductClock(TorchDispatchMode):
+    """Time of the products of matrices among the operations inside."""
+
+    def __init__(self, device: torch.device):
+        super().__init__()
+        self.device = device
+        self.seconds = 0.0
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if operator.name().partition(".")[0] not in _PRODUCTS:
+            return operator(*args, **(kwargs or {}))
+        _synchronize(self.device)
+        started_at = perf_counter()
+        result = operator(*args, **(kwargs or {}))
+        _synchronize(self.device)
+        self.seconds += perf_counter() - started_at
+        return result
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _all_threads() -> Any:
+    """Has the loader's threads traced too, where torch can."""
+    from torch._C._profiler import _ExperimentalConfig
+
+    try:
+        return _ExperimentalConfig(profile_all_threads=True)
+    except TypeError:
+        return None
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices faster than float32 ones."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return False
+    return bool(words & {"avx512_bf16", "amx_bf16"})
