@@ -97,21 +97,45 @@ def _segment_sum(
 
 
 def _sum(x: Tensor, indptr: Tensor, indices: Tensor, weight: Tensor | None, self_weight: Tensor | None) -> Tensor:
-    dtype = sum_dtype(x.dtype)
-    rows = _by_head(x, weight, self_weight).to(dtype)
-    weight, self_weight = (None if w is None else w.to(dtype).reshape(-1, rows.shape[1]) for w in (weight, self_weight))
+    rows = _by_head(x, weight, self_weight)
+    weight, self_weight = (
+        None if w is None else w.to(sum_dtype(x.dtype)).reshape(-1, rows.shape[1]) for w in (weight, self_weight)
+    )
     if not x.is_cpu:
-        out = reference.segment_sum(indptr, indices, weight, self_weight, rows)
-    else:
-        out = rows.new_empty(indptr.numel() - 1, *rows.shape[1:])
-        empty = rows.new_empty(0, rows.shape[1])
-        run_by_column(
-            cpu.segment_sum,
-            torch.get_num_threads(),
-            rows[:1].nbytes,
-            *_arrays(indptr, indices, *(empty if w is None else w for w in (weight, self_weight)), rows, out),
-        )
+        wide = rows.to(sum_dtype(x.dtype))
+        return reference.segment_sum(indptr, indices, weight, self_weight, wide).reshape(-1, *x.shape[1:]).to(x.dtype)
+    rows = _computable(rows)
+    out = rows.new_empty(indptr.numel() - 1, *rows.shape[1:])
+    _sum_into(out, rows, indptr, indices, weight, self_weight)
     return out.reshape(-1, *x.shape[1:]).to(x.dtype)
+
+
+def _sum_into(
+    out: Tensor,
+    rows: Tensor,
+    indptr: Tensor,
+    indices: Tensor,
+    weight: Tensor | None,
+    self_weight: Tensor | None,
+    own_part: int = 0,
+) -> None:
+    """Runs the kernel; rows and out are `(rows, parts, channels)`, of a type it computes with."""
+    num_heads = next((w.shape[1] for w in (weight, self_weight) if w is not None), 1)
+    empty = torch.empty(0, num_heads, dtype=sum_dtype(rows.dtype))
+    weight, self_weight = (empty if w is None else w for w in (weight, self_weight))
+    run_by_column(
+        cpu.segment_sum,
+        torch.get_num_threads(),
+        rows[:1, :num_heads].nbytes,
+        *_arrays(indptr, indices, weight, self_weight, rows),
+        own_part,
+        *_arrays(out),
+    )
+
+
+def _computable(rows: Tensor) -> Tensor:
+    """Rows in a type that the kernels know: float16 is widened."""
+    return rows.float() if rows.dtype == torch.float16 else rows
 
 
 @_segment_sum.register_fake
@@ -249,4 +273,8 @@ def _split(x: Tensor, num_heads: int) -> Tensor:
 
 
 def _arrays(*tensors: Tensor) -> list[Any]:
-    return [tensor.detach().numpy() for tensor in tensors]
+    """As NumPy's; bfloat16 as bit patterns."""
+    return [
+        tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
+        for tensor in map(Tensor.detach, tensors)
+    ]

@@ -21,6 +21,7 @@ from gnnfast.nn.conv.gin import GINConv
 from gnnfast.nn.conv.refuse import refuse_on_block
 from gnnfast.nn.conv.sage import SAGEConv
 from gnnfast.nn.dropout import Dropout
+from gnnfast.nn.linear import Linear
 
 _CONVS = {"gcn": GCNConv, "gat": GATConv, "gatv2": GATv2Conv, "gin": GINConv, "sage": SAGEConv}
 _ROW_MIXING_NORMS = ("pair", "graph", "graphsize", "instance", "meansubtraction", "diffgroup")
@@ -127,6 +128,8 @@ class GNN(BasicGNN):
         if conv == "gin":
             layers = [in_channels, out_channels, out_channels]
             mlp = MLP(layers, act=self.act, act_first=self.act_first, norm=self.norm, norm_kwargs=self.norm_kwargs)
+            for lin in mlp.lins:
+                lin.__class__ = Linear  # PyG's with another product; MLP offers no way to choose it
             return GINConv(mlp, **kwargs)
         if conv in ("gat", "gatv2"):
             gives_output = getattr(self, "_is_conv_to_out", False)

@@ -45,8 +45,8 @@ def test_segment_sum_equals_its_reference(
     weight = rows(graph.num_edges if is_weighted else 0, num_heads, 1, dtype, 2)[:, :, 0].contiguous()
     self_weight = rows(graph.num_nodes, num_heads, 1, dtype, 3)[:num_own, :, 0].contiguous()
     out = torch.full_like(x, torch.nan)
-    tensors = arrays(graph.indptr, graph.indices, weight, self_weight, x, out)
-    cpu.segment_sum(0, graph.num_nodes, *tensors)
+    tensors = arrays(graph.indptr, graph.indices, weight, self_weight, x)
+    cpu.segment_sum(0, graph.num_nodes, *tensors, 0, out.numpy())
     expected = reference.segment_sum(graph.indptr, graph.indices, weight if is_weighted else None, self_weight, x)
     assert_close(out, expected)
 
@@ -114,8 +114,8 @@ def hub_graph() -> CSCGraph:
 
 def sum_in_threads(graph: CSCGraph, x: Tensor, num_threads: int) -> Tensor:
     out, empty = torch.full_like(x, torch.nan), x.new_empty(0, 1)
-    tensors = arrays(graph.indptr, graph.indices, empty, empty, x, out)
-    parallel.run_by_column(cpu.segment_sum, num_threads, x[0].nbytes, *tensors)
+    tensors = arrays(graph.indptr, graph.indices, empty, empty, x)
+    parallel.run_by_column(cpu.segment_sum, num_threads, x[0].nbytes, *tensors, 0, out.numpy())
     return out
 
 

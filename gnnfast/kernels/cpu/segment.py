@@ -2,49 +2,72 @@
 
 Features come as (rows, heads, channels), weights as (edges, heads): one head for anything but attention. An empty
 `weight` of shape (0, heads) means 1. The kernels fill rows `first` to `last`, so that threads can share the work
-(`kernels/cpu/parallel.py`). Sums run in the type of the features: the caller widens half precision.
+(`kernels/cpu/parallel.py`). Sums run in the type of the weights, float32 or float64; rows may also be bfloat16, as
+uint16 bit patterns.
 """
 
 import numpy as np
 
+from gnnfast.kernels.cpu.bfloat16 import rounded_to, widened
 from gnnfast.kernels.cpu.compile import inline, kernel, prefetch
 
 _AHEAD = 4  # edges whose source row is asked for before it is needed
+_BYTES_AHEAD = 1 << 12  # the same by the size of rows, where these may be small
+_ONE, _TWO = np.uint64(1), np.uint64(2)
 _LINE_BYTES = 64
 
 
 @kernel
-def segment_sum(first, last, indptr, indices, weight, self_weight, x, out):
+def segment_sum(first, last, indptr, indices, weight, self_weight, x, own_part, out):
     """out[v] = self_weight[v] * x[v] + the sum over in-edges u -> v of weight[u -> v] * x[u].
+
+    Rows may have more parts than the weights have heads: part h of x is summed to part h of `out`, for each head h.
 
     indptr       int64 (num_dst + 1,)
     indices      integers (num_edges,)
     weight       floats (num_edges or 0, heads)
     self_weight  floats (at most num_dst, heads)      rows beyond it have no own term
-    x            floats (num_src, heads, channels)    C-contiguous
-    out          floats (num_dst, heads, channels)    filled
+    x            rows (num_src, parts, channels)      C-contiguous
+    own_part     of x, from which on the own terms are taken, head by head
+    out          rows (num_dst, parts, channels)      the first `heads` parts are filled
     """
-    num_heads, num_channels = x.shape[1], x.shape[2]
+    num_heads, num_channels = weight.shape[1], x.shape[2]
+    row_size, num_read = x.shape[1] * num_channels, num_heads * num_channels
+    ahead = np.uint64(min(max(_BYTES_AHEAD // max(num_read * x.itemsize, 1), 4), 16))
+    end = np.uint64(indptr[last])
+    is_weighted = weight.shape[0] > 0
+    one = weight.dtype.type(1)
+    row = np.empty(num_channels, weight.dtype)
     for v in range(first, last):
-        row = out[v]
         for head in range(num_heads):
             if v < self_weight.shape[0]:
                 scale = self_weight[v, head]
                 for c in range(num_channels):
-                    row[head, c] = scale * x[v, head, c]
+                    row[c] = scale * widened(x[v, own_part + head, c])
             else:
-                row[head, :] = 0
-        for e in range(indptr[v], indptr[v + 1]):
-            _prefetch_row(x, num_heads * num_channels, indices, e + _AHEAD, indptr[last])
-            u = indices[e]
-            for head in range(num_heads):
-                if weight.shape[0] > 0:
-                    scale = weight[e, head]
-                    for c in range(num_channels):
-                        row[head, c] += scale * x[u, head, c]
-                else:
-                    for c in range(num_channels):
-                        row[head, c] += x[u, head, c]
+                row[:] = 0
+            # Two edges at a time: half as often is the sum read and written. Unsigned: no position is asked whether it
+            # counts from the end.
+            e = np.uint64(indptr[v])
+            while e + _ONE < np.uint64(indptr[v + 1]):
+                if head == 0:
+                    _prefetch_row(x, row_size, num_read, indices, e + ahead, end)
+                    _prefetch_row(x, row_size, num_read, indices, e + ahead + _ONE, end)
+                u, u2 = np.uint64(indices[e]), np.uint64(indices[e + _ONE])
+                scale = weight[e, head] if is_weighted else one
+                scale2 = weight[e + _ONE, head] if is_weighted else one
+                for c in range(num_channels):
+                    row[c] += scale * widened(x[u, head, c]) + scale2 * widened(x[u2, head, c])
+                e += _TWO
+            if e < np.uint64(indptr[v + 1]):
+                if head == 0:
+                    _prefetch_row(x, row_size, num_read, indices, e + ahead, end)
+                u = np.uint64(indices[e])
+                scale = weight[e, head] if is_weighted else one
+                for c in range(num_channels):
+                    row[c] += scale * widened(x[u, head, c])
+            for c in range(num_channels):
+                out[v, head, c] = rounded_to(out, row[c])
 
 
 @kernel
@@ -61,7 +84,7 @@ def segment_dot(first, last, indptr, indices, g, x, out):
     products = np.empty(num_channels, dtype=x.dtype)
     for v in range(first, last):
         for e in range(indptr[v], indptr[v + 1]):
-            _prefetch_row(x, num_heads * num_channels, indices, e + _AHEAD, indptr[last])
+            _prefetch_row(x, num_heads * num_channels, num_heads * num_channels, indices, e + _AHEAD, indptr[last])
             u = indices[e]
             for head in range(num_heads):
                 for c in range(num_channels):
@@ -89,7 +112,7 @@ def segment_max(first, last, indptr, indices, x, out, out_source):
         row[:] = x[indices[indptr[v]]]
         winner[:] = indices[indptr[v]]
         for e in range(indptr[v] + 1, indptr[v + 1]):
-            _prefetch_row(x, num_channels, indices, e + _AHEAD, indptr[last])
+            _prefetch_row(x, num_channels, num_channels, indices, e + _AHEAD, indptr[last])
             u = indices[e]
             for c in range(num_channels):
                 value = x[u, c]
@@ -133,10 +156,10 @@ def mean_weights(indptr, weight, out):
 
 
 @inline
-def _prefetch_row(x, row_size, indices, e, num_edges):
+def _prefetch_row(x, row_size, num_read, indices, e, num_edges):
     if e < num_edges:
         start = np.int64(indices[e]) * row_size
-        for c in range(0, row_size, _LINE_BYTES // x.itemsize):
+        for c in range(0, num_read, _LINE_BYTES // x.itemsize):
             prefetch(x, start + c)
 
 

@@ -11,9 +11,13 @@ from torch.nn import functional as F
 from torch_geometric.typing import OptPairTensor, OptTensor
 
 from gnnfast.graph import Block
-from gnnfast.nn.conv.attention import attend
+from gnnfast.nn.attention import gat_attention
 from gnnfast.nn.conv.refuse import refuse_on_block
+from gnnfast.nn.linear import linear
 
+
+import os
+aggregates_first = bool(int(os.environ.get('RAW','1')))
 
 class GATConv(torch_geometric.nn.GATConv):
     """Averages neighbors with softmaxed scores `leaky_relu(a_src W x_u + a_dst W x_v)`; parameters as PyG's `GATConv`.
@@ -60,21 +64,24 @@ class GATConv(torch_geometric.nn.GATConv):
             pair_of_in_channels=None if isinstance(self.in_channels, int) else self.in_channels,
         )
         block = edge_index
-        rows = self.lin(x).view(-1, self.heads, self.out_channels)
-        src_score, dst_score = self._scores(x, block.num_dst)
-        logits = src_score.index_select(0, block.indices) + dst_score.index_select(0, block.dst_index)
-        self_logits = src_score[: block.num_dst] + dst_score if self.add_self_loops else None
-        out = attend(
-            rows,
-            block,
-            F.leaky_relu(logits, self.negative_slope),
-            None if self_logits is None else F.leaky_relu(self_logits, self.negative_slope),
-            self.dropout if self.training else 0.0,
-            self.concat,
-        )
+        scores = self._scores(x, block.num_dst)
+        options = (block, self.negative_slope, self.add_self_loops, self.dropout if self.training else 0.0)
+        if aggregates_first:
+            out = self._transform(gat_attention(x.unsqueeze(1), *scores, *options))
+        else:
+            rows = linear(x, self.lin.weight).view(-1, self.heads, self.out_channels)
+            out = gat_attention(rows, *scores, *options)
+            out = out.flatten(1) if self.concat else out.mean(dim=1)
         if self.res is not None:
             out = out + self.res(x[: block.num_dst])
         return out if self.bias is None else out + self.bias
+
+    def _transform(self, x: Tensor) -> Tensor:
+        """`W x` of rows `(num_dst, heads, in_channels)`, head by head, and their mean or all side by side."""
+        weight = self.lin.weight.view(self.heads, self.out_channels, -1)
+        if self.concat:
+            return torch.cat([linear(x[:, head], weight[head]) for head in range(self.heads)], dim=1)
+        return linear(x.flatten(1), weight.transpose(0, 1).flatten(1)) / self.heads
 
     def _scores(self, x: Tensor, num_dst: int) -> tuple[Tensor, Tensor]:
         """`a_src W x` of all sources and `a_dst W x` of the destinations, `(rows, heads)` each."""

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import torch
 import torch_geometric.nn
 from torch import Tensor
-from torch.nn import functional as F
 from torch_geometric.typing import OptTensor
 
 from gnnfast.graph import Block
@@ -17,6 +16,7 @@ from gnnfast.kernels.reference import gcn_norm as reference
 from gnnfast.nn.aggregate import segment_sum, sum_dtype
 from gnnfast.nn.conv.order import aggregates_first
 from gnnfast.nn.conv.refuse import refuse_on_block
+from gnnfast.nn.linear import linear
 
 
 class GCNConv(torch_geometric.nn.GCNConv):
@@ -71,8 +71,8 @@ class GCNConv(torch_geometric.nn.GCNConv):
         refuse_on_block("GCNConv", edge_weight=edge_weight)
         weight, self_weight = self._weights(edge_index, sum_dtype(x.dtype))
         if aggregates_first(edge_index, x, self.out_channels):
-            return F.linear(segment_sum(x, edge_index, weight, self_weight), self.lin.weight, self.bias)
-        out = segment_sum(self.lin(x), edge_index, weight, self_weight)
+            return linear(segment_sum(x, edge_index, weight, self_weight), self.lin.weight, self.bias)
+        out = segment_sum(linear(x, self.lin.weight), edge_index, weight, self_weight)
         return out if self.bias is None else out + self.bias
 
     def _weights(self, block: Block, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
