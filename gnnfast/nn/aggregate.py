@@ -42,13 +42,28 @@ def segment_sum(x: Tensor, block: Block, weight: Tensor | None = None, self_weig
 
 def segment_mean(x: Tensor, block: Block, weight: Tensor | None = None) -> Tensor:
     """Averages each destination's sources, with weights divided by their sum; arguments as `segment_sum`'s."""
-    dtype = sum_dtype(x.dtype)
-    if weight is not None and weight is not block.inclusion_weight:
-        return segment_sum(x, block, mean_weights(block, weight, dtype))
-    key = ("mean", weight is None, dtype)
-    if key not in block.derived:
-        block.derived[key] = mean_weights(block, weight, dtype)
-    return segment_sum(x, block, block.derived[key])
+    return segment_sum(x, block, _shared_mean_weights(block, weight, sum_dtype(x.dtype)))
+
+
+def sum_beside_own(x: Tensor, block: Block, weight: Tensor | None = None) -> Tensor:
+    """`segment_sum` and each destination's own row, side by side: what one product then maps to a layer's output.
+
+    Args:
+        x: Source rows, `(num_src, channels)`.
+        block: Who hears whom.
+        weight: `(num_edges,)`; None means 1.
+
+    Returns:
+        `(num_dst, 2 * channels)` in the type of x. Differentiable in x.
+    """
+    transpose = block.transpose if torch.is_grad_enabled() and x.requires_grad else (None, None, None)
+    out: Tensor = _sum_beside_own(x, block.indptr, block.indices, weight, *transpose)
+    return out
+
+
+def mean_beside_own(x: Tensor, block: Block, weight: Tensor | None = None) -> Tensor:
+    """`segment_mean` and each destination's own row, side by side; arguments and result as `sum_beside_own`'s."""
+    return sum_beside_own(x, block, _shared_mean_weights(block, weight, sum_dtype(x.dtype)))
 
 
 def segment_max(x: Tensor, block: Block) -> Tensor:
@@ -74,6 +89,17 @@ def mean_weights(block: Block, weight: Tensor | None, dtype: torch.dtype) -> Ten
     weights = torch.empty(0, dtype=dtype) if weight is None else weight.to(dtype)
     cpu.mean_weights(block.indptr.numpy(), weights.numpy(), out.numpy())
     return out
+
+
+def _shared_mean_weights(block: Block, weight: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """`mean_weights`, computed once for all layers that average by the sampler's weights or by none."""
+    if weight is not None and weight is not block.inclusion_weight:
+        return mean_weights(block, weight, dtype)
+    key = ("mean", weight is None, dtype)
+    if key not in block.derived:
+        block.derived[key] = mean_weights(block, weight, dtype)
+    shared: Tensor = block.derived[key]
+    return shared
 
 
 def sum_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -179,6 +205,70 @@ def _(g: Tensor, src_indptr: Tensor, *_: Any) -> Tensor:
     return g.new_empty(src_indptr.shape[0] - 1, *g.shape[1:])
 
 
+@torch.library.custom_op("gnnfast::sum_beside_own", mutates_args=())
+def _sum_beside_own(
+    x: Tensor,
+    indptr: Tensor,
+    indices: Tensor,
+    weight: Tensor | None,
+    src_indptr: Tensor | None,
+    src_indices: Tensor | None,
+    src_edges: Tensor | None,
+) -> Tensor:
+    num_dst, channels = indptr.numel() - 1, x.shape[1]
+    if not x.is_cpu:
+        return torch.cat([_sum(x, indptr, indices, weight, None), x[:num_dst]], dim=1)
+    rows = _computable(x).contiguous()
+    out = rows.new_empty(num_dst, 2, channels)
+    out[:, 1] = rows[:num_dst]
+    _sum_into(out, rows.unsqueeze(1), indptr, indices, _column(weight, x.dtype), None)
+    return out.view(num_dst, 2 * channels).to(x.dtype)
+
+
+@_sum_beside_own.register_fake
+def _(x: Tensor, indptr: Tensor, *_: Any) -> Tensor:
+    return x.new_empty(indptr.shape[0] - 1, 2 * x.shape[1])
+
+
+def _save_for_beside_own_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    if inputs[3] is not None and ctx.needs_input_grad[3]:
+        raise RuntimeError("beside own rows, sums are not differentiable in the weights: use segment_sum")
+    ctx.save_for_backward(inputs[3], *inputs[4:])
+
+
+def _beside_own_gradient(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    weight, src_indptr, src_indices, src_edges = ctx.saved_tensors
+    src_weight = None if weight is None else weight.index_select(0, src_edges)
+    return _sum_beside_own_backward(g, src_indptr, src_indices, src_weight), None, None, None, None, None, None
+
+
+_sum_beside_own.register_autograd(_beside_own_gradient, setup_context=_save_for_beside_own_gradient)
+
+
+@torch.library.custom_op("gnnfast::sum_beside_own_backward", mutates_args=())
+def _sum_beside_own_backward(g: Tensor, src_indptr: Tensor, src_indices: Tensor, src_weight: Tensor | None) -> Tensor:
+    """The gradient of a source: what its sums pass back, and what its own row does."""
+    num_dst, channels = g.shape[0], g.shape[1] // 2
+    if not g.is_cpu:
+        out = _sum(g[:, :channels], src_indptr, src_indices, src_weight, None)
+        out[:num_dst] += g[:, channels:]
+        return out
+    rows = _computable(g).contiguous().view(num_dst, 2, channels)
+    out = rows.new_empty(src_indptr.numel() - 1, 1, channels)
+    ones = torch.ones(num_dst, 1, dtype=sum_dtype(g.dtype))
+    _sum_into(out, rows, src_indptr, src_indices, _column(src_weight, g.dtype), ones, own_part=1)
+    return out.squeeze(1).to(g.dtype)
+
+
+@_sum_beside_own_backward.register_fake
+def _(g: Tensor, src_indptr: Tensor, *_: Any) -> Tensor:
+    return g.new_empty(src_indptr.shape[0] - 1, g.shape[1] // 2)
+
+
+def _column(weight: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return None if weight is None else weight.to(sum_dtype(dtype)).unsqueeze(1)
+
+
 @torch.library.custom_op("gnnfast::segment_dot", mutates_args=())
 def _segment_dot(g: Tensor, x: Tensor, indptr: Tensor, indices: Tensor, num_heads: int) -> Tensor:
     """Inner products of each edge's rows g[v] and x[u], `(num_edges, num_heads)`, in float32 or wider."""
@@ -257,7 +347,7 @@ def _refuse_second_gradient(ctx: Any, *_: Tensor) -> None:
     )
 
 
-for _operator in (_segment_sum_backward, _segment_dot, _segment_max_backward):
+for _operator in (_segment_sum_backward, _sum_beside_own_backward, _segment_dot, _segment_max_backward):
     _operator.register_autograd(_refuse_second_gradient)
 
 

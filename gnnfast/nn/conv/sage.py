@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 import torch_geometric.nn
 from torch import Tensor
 from torch.nn import functional as F
 from torch_geometric.typing import OptPairTensor
 
 from gnnfast.graph import Block
-from gnnfast.nn.aggregate import segment_max, segment_mean, segment_sum
+from gnnfast.nn.aggregate import mean_beside_own, segment_max, segment_mean, segment_sum, sum_beside_own
 from gnnfast.nn.conv.order import aggregates_first
 from gnnfast.nn.conv.refuse import refuse_on_block
+from gnnfast.nn.linear import linear
+
+_BESIDE_OWN = {"mean": mean_beside_own, "sum": sum_beside_own, "add": sum_beside_own}
 
 
 class SAGEConv(torch_geometric.nn.SAGEConv):
@@ -47,18 +51,24 @@ class SAGEConv(torch_geometric.nn.SAGEConv):
             out: Tensor = super().forward(x, edge_index, size)
             return out
         refuse_on_block("SAGEConv", size=size)
-        own = x[: edge_index.num_dst]
-        if self.project:
-            x = self.lin(x).relu()
-        if self.aggr != "max" and not aggregates_first(edge_index, x, self.out_channels):
-            out = self._aggregate(F.linear(x, self.lin_l.weight), edge_index)
-            if self.lin_l.bias is not None:
-                out = out + self.lin_l.bias
-        else:
-            out = self.lin_l(self._aggregate(x, edge_index))
-        if self.root_weight:
-            out = out + self.lin_r(own)
+        out = self._on_block(x, edge_index)
         return F.normalize(out, p=2.0, dim=-1) if self.normalize else out
+
+    def _on_block(self, x: Tensor, block: Block) -> Tensor:
+        own = x[: block.num_dst]
+        if self.project:
+            x = linear(x, self.lin.weight, self.lin.bias).relu()
+        weight, bias = self.lin_l.weight, self.lin_l.bias
+        if self.aggr != "max" and not aggregates_first(block, x, self.out_channels):
+            out = self._aggregate(linear(x, weight), block)
+            out = out if bias is None else out + bias
+        elif self.aggr in _BESIDE_OWN and self.root_weight and not self.project:
+            # One product for both terms.
+            both = torch.cat([weight, self.lin_r.weight], dim=1)
+            return linear(_BESIDE_OWN[self.aggr](x, block, block.inclusion_weight), both, bias)
+        else:
+            out = linear(self._aggregate(x, block), weight, bias)
+        return out + linear(own, self.lin_r.weight) if self.root_weight else out
 
     def _aggregate(self, x: Tensor, block: Block) -> Tensor:
         if self.aggr == "mean":
