@@ -220,7 +220,6 @@ def _sum_beside_own(
         return torch.cat([_sum(x, indptr, indices, weight, None), x[:num_dst]], dim=1)
     rows = _computable(x).contiguous()
     out = rows.new_empty(num_dst, 2, channels)
-    out[:, 1] = rows[:num_dst]
     _sum_into(out, rows.unsqueeze(1), indptr, indices, _column(weight, x.dtype), None)
     return out.view(num_dst, 2 * channels).to(x.dtype)
 

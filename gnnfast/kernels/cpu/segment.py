@@ -29,7 +29,8 @@ def segment_sum(first, last, indptr, indices, weight, self_weight, x, own_part, 
     self_weight  floats (at most num_dst, heads)      rows beyond it have no own term
     x            rows (num_src, parts, channels)      C-contiguous
     own_part     of x, from which on the own terms are taken, head by head
-    out          rows (num_dst, parts, channels)      the first `heads` parts are filled
+    out          rows (num_dst, parts, channels)      the first `heads` parts are filled, and where there are as many
+                                                      more, these with x[v]
     """
     num_heads, num_channels = weight.shape[1], x.shape[2]
     row_size, num_read = x.shape[1] * num_channels, num_heads * num_channels
@@ -68,6 +69,8 @@ def segment_sum(first, last, indptr, indices, weight, self_weight, x, own_part, 
                     row[c] += scale * widened(x[u, head, c])
             for c in range(num_channels):
                 out[v, head, c] = rounded_to(out, row[c])
+            if out.shape[1] > num_heads:
+                out[v, num_heads + head, :] = x[v, head, :]
 
 
 @kernel
