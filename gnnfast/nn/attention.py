@@ -81,9 +81,9 @@ def _reference(
     x: Tensor, score: Tensor, self_score: Tensor | None, block: Block, negative_slope: float, drop_level: int, key: int
 ) -> Tensor:
     dtype = sum_dtype(x.dtype)
-    score, self_score = (
-        None if s is None else F.leaky_relu(s.to(dtype), negative_slope) for s in (score, self_score)
-    )
+    score = F.leaky_relu(score.to(dtype), negative_slope)
+    if self_score is not None:
+        self_score = F.leaky_relu(self_score.to(dtype), negative_slope)
     inclusion = None if block.inclusion_weight is None else block.inclusion_weight.to(dtype)
     out = reference.attend(block.indptr, block.indices, score, self_score, inclusion, drop_level, key, x.to(dtype))
     return out.to(x.dtype)

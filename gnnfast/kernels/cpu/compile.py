@@ -25,6 +25,11 @@ def inline(function: Callable[..., Any]) -> Any:
     return _compile(function)
 
 
+def inline_unordered(function: Callable[..., Any]) -> Any:
+    """As `inline`, for a sum whose terms LLVM may add in another order: so it is vectorized."""
+    return _compile(function, fastmath={"reassoc", "nsz", "contract"})
+
+
 def _compile(function: Callable[..., Any], **options: Any) -> Any:
     if _CACHE_DIR is None:
         return numba.njit(**options)(function)

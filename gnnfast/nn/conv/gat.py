@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import torch
 import torch_geometric.nn
 from torch import Tensor
-from torch.nn import functional as F
 from torch_geometric.typing import OptPairTensor, OptTensor
 
 from gnnfast.graph import Block
@@ -15,9 +14,6 @@ from gnnfast.nn.attention import gat_attention
 from gnnfast.nn.conv.refuse import refuse_on_block
 from gnnfast.nn.linear import linear
 
-
-import os
-aggregates_first = bool(int(os.environ.get('RAW','1')))
 
 class GATConv(torch_geometric.nn.GATConv):
     """Averages neighbors with softmaxed scores `leaky_relu(a_src W x_u + a_dst W x_v)`; parameters as PyG's `GATConv`.
@@ -65,28 +61,18 @@ class GATConv(torch_geometric.nn.GATConv):
         )
         block = edge_index
         scores = self._scores(x, block.num_dst)
-        options = (block, self.negative_slope, self.add_self_loops, self.dropout if self.training else 0.0)
-        if aggregates_first:
-            out = self._transform(gat_attention(x.unsqueeze(1), *scores, *options))
-        else:
-            rows = linear(x, self.lin.weight).view(-1, self.heads, self.out_channels)
-            out = gat_attention(rows, *scores, *options)
-            out = out.flatten(1) if self.concat else out.mean(dim=1)
+        dropout = self.dropout if self.training else 0.0
+        rows = linear(x, self.lin.weight).view(-1, self.heads, self.out_channels)
+        out = gat_attention(rows, *scores, block, self.negative_slope, self.add_self_loops, dropout)
+        out = out.flatten(1) if self.concat else out.mean(dim=1)
         if self.res is not None:
             out = out + self.res(x[: block.num_dst])
         return out if self.bias is None else out + self.bias
-
-    def _transform(self, x: Tensor) -> Tensor:
-        """`W x` of rows `(num_dst, heads, in_channels)`, head by head, and their mean or all side by side."""
-        weight = self.lin.weight.view(self.heads, self.out_channels, -1)
-        if self.concat:
-            return torch.cat([linear(x[:, head], weight[head]) for head in range(self.heads)], dim=1)
-        return linear(x.flatten(1), weight.transpose(0, 1).flatten(1)) / self.heads
 
     def _scores(self, x: Tensor, num_dst: int) -> tuple[Tensor, Tensor]:
         """`a_src W x` of all sources and `a_dst W x` of the destinations, `(rows, heads)` each."""
         # a (W x) = (a W) x: two vectors per head instead of a pass over all transformed rows, and one back.
         attention = torch.cat([self.att_src, self.att_dst])
         vectors = torch.einsum("shc,hci->shi", attention, self.lin.weight.view(*attention.shape[1:], -1))
-        scores = F.linear(x, vectors.flatten(0, 1))
+        scores = linear(x, vectors.flatten(0, 1))
         return scores[:, : self.heads], scores[:num_dst, self.heads :]
