@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": "exact metrics of a run's model",
     "predict": "a run's predictions, or embeddings, as a file",
     "verify": "whether a sampler keeps its law; sampler='glob(*)' for all",
+    "bench": "sampler, loader, kernel, step or epoch, beside the peers that are installed",
 }
 
 HELP = f"""gnnfast {__version__}: trains graph neural networks by mini-batch sampling
@@ -32,6 +33,7 @@ examples:
   gnnfast evaluate run=RUN
   gnnfast predict run=RUN output=predictions.parquet
   gnnfast verify sampler=labor
+  gnnfast bench stage=step size=arxiv
 
 options:
   COMMAND --help      the command's groups and settings

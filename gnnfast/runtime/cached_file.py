@@ -39,7 +39,7 @@ def cached_arrays(
     digest = _digest(inputs)
     path = None
     with contextlib.suppress(OSError, RuntimeError):
-        path = (_user_cache_dir() if folder is None else Path(folder)) / f"{name}-{digest}.npz"
+        path = (user_cache_dir() if folder is None else Path(folder)) / f"{name}-{digest}.npz"
     if path is None:
         return compute()
     kept = _read(path, digest)
@@ -101,7 +101,7 @@ def _digest(inputs: Mapping[str, Input]) -> str:
     return digest.hexdigest()
 
 
-def _user_cache_dir() -> Path:
+def user_cache_dir() -> Path:
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     if not base.is_absolute():
         raise FileNotFoundError(f"{base} depends on the working folder: the user has no home")

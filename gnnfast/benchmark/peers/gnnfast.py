@@ -1,0 +1,190 @@
+"""gnnfast's own side, by its public interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from gnnfast.benchmark.peers.products import seconds_in_products
+from gnnfast.benchmark.peers.request import Prepared, Request
+from gnnfast.graph import Dataset, MiniBatch
+from gnnfast.loader import DataLoader
+from gnnfast.nn import GNN
+from gnnfast.runtime.memory import peak_memory_bytes, reset_peak_memory
+from gnnfast.sampler import NeighborSampler
+from gnnfast.training import TrainingSettings, train
+from gnnfast.training.inference import LayerwiseInference
+from gnnfast.training.precision import as_input
+
+_FACTS_OF = 3  # mini-batches that averages are of
+
+
+def prepare(values: dict[str, Any]) -> Prepared:
+    """What the host asks for; `variant` is the sampler's `expand`."""
+    request = Request(**values)
+    torch.set_num_threads(request.num_threads)
+    stages = {"sampler": _sampler, "loader": _loader, "step": _step, "epoch": _epoch, "memory": _memory}
+    return stages[request.stage](request)
+
+
+def _sampler(request: Request) -> Prepared:
+    sampler = neighbor_sampler(request, request.files.graph())
+    seeds = request.seed_batches()
+
+    def call(i: int) -> float:
+        started_at = perf_counter()
+        sampler.sample(seeds[i % len(seeds)], i)
+        return perf_counter() - started_at
+
+    return call, batch_facts([sampler.sample(some, -i) for i, some in enumerate(seeds[:_FACTS_OF])])
+
+
+def _loader(request: Request) -> Prepared:
+    dataset = request.files.dataset()
+    sampler = neighbor_sampler(request, dataset.graph)
+    seeds = request.seed_batches()
+    loader = DataLoader(
+        dataset, sampler, seeds.flatten(), seeds.shape[1], shuffle=False, num_threads=request.num_workers
+    )
+
+    def call(i: int) -> float:
+        loader.set_epoch(i)
+        started_at = perf_counter()
+        for _ in loader:
+            pass
+        return (perf_counter() - started_at) / len(loader)
+
+    return call, batch_facts([sampler.sample(some, -i) for i, some in enumerate(seeds[:_FACTS_OF])])
+
+
+def _step(request: Request) -> Prepared:
+    dataset = request.files.dataset()
+    sampler = neighbor_sampler(request, dataset.graph)
+    seeds = request.seed_batches()
+    step = training_step(request, dataset)
+
+    def make(i: int) -> MiniBatch:
+        batch = sampler.sample(seeds[i % len(seeds)], i)
+        batch.x, batch.y = dataset.features.gather(batch.node_ids), dataset.labels[batch.seed_nodes]
+        return batch
+
+    def call(i: int) -> float:
+        # A new mini-batch each time: its blocks keep what a first step computes from them.
+        batch = make(i)
+        started_at = perf_counter()
+        step(batch)
+        return perf_counter() - started_at
+
+    batches = [make(-i) for i in range(1, _FACTS_OF + 1)]
+    facts = batch_facts(batches)
+    facts["seconds_in_products"] = seconds_in_products(step, batches)
+    return call, facts
+
+
+def _epoch(request: Request) -> Prepared:
+    """`train` for one epoch, and its exact evaluation of validation and test nodes, which come as one split."""
+    dataset = request.files.dataset()
+    evaluated = torch.cat([dataset.val_ids, dataset.test_ids])
+    one_split = Dataset(
+        dataset.name,
+        dataset.graph,
+        dataset.features,
+        dataset.labels,
+        dataset.train_ids,
+        evaluated[:0],
+        evaluated,
+        dataset.num_classes,
+    )
+    sampler = neighbor_sampler(request, dataset.graph)
+    batch_size = request.seed_batches().shape[1]
+    loader = DataLoader(one_split, sampler, batch_size=batch_size, num_threads=request.num_workers)
+    settings = TrainingSettings(epochs=1, precision=request.precision, accelerator="cpu")
+
+    def call(i: int) -> float:
+        model = make_model(request, dataset)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
+        started_at = perf_counter()
+        train(model, loader, optimizer, settings)
+        return perf_counter() - started_at
+
+    return call, {"steps": len(loader)}
+
+
+def _memory(request: Request) -> Prepared:
+    """Trains steps, then evaluates all nodes; facts are filled in by the call."""
+    dataset = request.files.dataset()
+    seeds = request.seed_batches()
+    loader = DataLoader(
+        dataset, neighbor_sampler(request, dataset.graph), seeds.flatten(), seeds.shape[1], num_threads=1
+    )
+    step = training_step(request, dataset)
+    features = dataset.features.rows
+    facts: dict[str, Any] = {
+        "graph_bytes": dataset.graph.indptr.nbytes + dataset.graph.indices.nbytes,
+        "feature_bytes": features.nbytes,
+        "steps": len(loader),
+    }
+    reset_peak_memory()
+    for batch in loader:
+        step(batch)
+    facts["training_bytes"] = peak_memory_bytes()
+    reset_peak_memory()
+    model = make_model(request, dataset)
+    with request.autocast():
+        nodes = torch.arange(dataset.num_nodes)
+        LayerwiseInference(dataset.graph, dataset.features, nodes, model.num_layers)(model)
+    facts["inference_bytes"] = peak_memory_bytes()
+    return _no_call, facts
+
+
+def _no_call(i: int) -> float:
+    raise NotImplementedError("memory is measured while it is prepared")
+
+
+def neighbor_sampler(request: Request, graph: Any) -> NeighborSampler:
+    """The sampler of the request's convention."""
+    expand: Literal["layer", "once"] = "once" if request.variant == "once" else "layer"
+    return NeighborSampler(graph, request.fanouts, expand=expand)
+
+
+def make_model(request: Request, dataset: Dataset) -> GNN:
+    """A model with newly drawn weights, one layer per fanout."""
+    torch.manual_seed(0)
+    heads = request.heads if request.conv == "gat" else 1
+    widths = (dataset.num_features, request.hidden_channels, len(request.fanouts), dataset.num_classes)
+    return GNN(*widths, conv=request.conv, heads=heads)
+
+
+def training_step(request: Request, dataset: Dataset) -> Callable[[MiniBatch], Tensor]:
+    """Forward, backward and Adam on a mini-batch with features and labels."""
+    model = make_model(request, dataset)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
+
+    def step(batch: MiniBatch) -> Tensor:
+        assert batch.x is not None
+        assert batch.y is not None
+        optimizer.zero_grad()
+        with request.autocast():
+            logits = batch.at_seeds(model(as_input(batch.x, torch.float32, request.precision), batch.blocks))
+        loss = cross_entropy(logits.float(), batch.y)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def batch_facts(batches: list[MiniBatch]) -> dict[str, Any]:
+    """Averages: sampled nodes, drawn edges, and (destinations, sources, edges) of the layers' blocks, input first."""
+    shapes = torch.tensor([[[b.num_dst, b.num_src, b.num_edges] for b in batch.blocks] for batch in batches]).double()
+    blocks = shapes.mean(0).tolist()
+    # Blocks that share their arrays hold one drawing of edges.
+    first = batches[0].blocks
+    is_nested = len(first) > 1 and first[0].indices.data_ptr() == first[1].indices.data_ptr()
+    edges = blocks[0][2] if is_nested else sum(block[2] for block in blocks)
+    return {"nodes": sum(batch.num_nodes for batch in batches) / len(batches), "edges": edges, "blocks": blocks}

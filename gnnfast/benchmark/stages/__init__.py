@@ -1,0 +1,1 @@
+"""What can be measured: each stage sets up a comparison."""

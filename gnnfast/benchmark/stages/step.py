@@ -1,0 +1,52 @@
+"""A training step: forward, backward and Adam on a mini-batch that is there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from gnnfast.benchmark.comparison import Bench, Comparison, Limit, Row, Side, sizes_note
+from gnnfast.benchmark.work import model_work
+
+
+def compare_steps(bench: Bench) -> Comparison:
+    """Model by model, in every system's ways and with both settings of the allocator."""
+    rows: list[Row] = []
+    notes: list[str] = []
+    for conv in bench.settings.models:
+        found = bench.compare("step", _sides(bench, conv), notes)
+        ours = {row.side.convention: row for row in found if row.side.system == "gnnfast"}
+        limits = {convention: step_limit(bench, conv, row.facts["blocks"]) for convention, row in ours.items()}
+        found = [replace(row, limit=limits[row.side.convention]) for row in found]
+        rows += [replace(row, facts=row.facts | _outside_products(row)) for row in found]
+    return Comparison("step", rows, [*sizes_note(rows), *notes])
+
+
+def step_limit(bench: Bench, conv: str, blocks: Any) -> Limit:
+    """What a step on these blocks takes at least, with all threads."""
+    settings, limits = bench.settings, bench.limits
+    is_half = settings.precision == "bf16-mixed"
+    work = model_work(conv, blocks, bench.widths, settings.heads, 2 if is_half else 4, training=True)
+    return Limit.of(work, limits.bandwidth, limits.bfloat16 if is_half else limits.float32)
+
+
+def _sides(bench: Bench, conv: str) -> list[Side]:
+    variants = {"torch_sparse": ("plain", "trimmed", "trimmed, adj_t"), "pyg_lib": ("plain", "trimmed")}
+    sides = []
+    for keeps in (True, False):
+        ways = [("gnnfast", "once"), ("gnnfast", "layer")]
+        # Trimming without kept memory is neither PyG's default nor its best.
+        ways += [(peer, way) for peer in bench.peers for way in (variants.get(peer, ("",)) if keeps else ("plain",))]
+        for system, variant in ways:
+            variant = "" if system == "graphbolt" else variant
+            sides.append(Side(system, conv, variant, bench.settings.threads, keeps_freed_memory=keeps))
+    return sides
+
+
+def _outside_products(row: Row) -> dict[str, float]:
+    """Seconds outside of matrix products, and how often the bytes could have been moved in them."""
+    if "seconds_in_products" not in row.facts:
+        return {}
+    assert row.limit is not None
+    outside = row.timing.median - row.facts["seconds_in_products"]
+    return {"seconds_outside_products": outside, "outside_to_memory_limit": outside / row.limit.memory_seconds}
