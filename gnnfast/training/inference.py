@@ -9,14 +9,21 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gnnfast.graph import CSCGraph, MiniBatch
+from gnnfast.graph import CSCGraph, FeatureStore, MiniBatch
 from gnnfast.kernels.cpu.closure import mark_in_neighbors
 from gnnfast.nn import GNN
+from gnnfast.runtime.buffers import BufferPool
 from gnnfast.sampler import NeighborSampler
+from gnnfast.training.columns import LayerColumns
 from gnnfast.training.precision import as_input
+from gnnfast.training.split import SplitConv, finish_layer, split_conv
 
 # Chunks are kept between calls as long as all of them together have fewer edges.
 _KEPT_EDGES = 2_000_000
+# What is made of a chunk should still be in the processor's caches when it is read.
+_CACHED_BYTES = 16 << 20
+# Of layers' outputs that are kept for the next call: those of a graph of some hundred thousand nodes.
+_KEPT_BYTES = 512 << 20
 
 
 @contextmanager
@@ -67,12 +74,13 @@ class LayerwiseInference:
         self.nodes = nodes
         self.device = torch.device(device)
         self.chunk_bytes = chunk_bytes
-        self._sampler = NeighborSampler(graph, [-1])
         # needed[i]: nodes whose rows enter layer i; the last entry: nodes whose outputs are asked for.
         self.needed = [nodes.unique()]
         for _ in range(num_layers):
             self.needed.insert(0, self._with_in_neighbors(self.needed[0]))
         self._kept: dict[int, list[MiniBatch]] = {}
+        self._columns: dict[tuple[int, bool, bool], LayerColumns] = {}
+        self._buffers = BufferPool(_KEPT_BYTES)
 
     @property
     def num_edges(self) -> list[int]:
@@ -84,6 +92,8 @@ class LayerwiseInference:
         """Computes the outputs, floating, `(num_nodes, out_channels)`, on the CPU; the model is left in its mode."""
         with evaluation_mode(model):
             at_nodes = self._layer_outputs(model, model.num_layers, keeps_all=model.jk_mode is not None)
+            if model.jk_mode is None:
+                return at_nodes[0]
             parts = zip(*(rows.split(65536) for rows in at_nodes), strict=True)
             return torch.cat([model.readout([rows.to(self.device) for rows in part]).cpu() for part in parts])
 
@@ -118,12 +128,108 @@ class LayerwiseInference:
             at_nodes.append(self.features.gather(self.nodes).to(_dtype(model)))
         for layer in range(num_layers):
             rows = self._layer(model, layer, rows)
-            if keeps_all or layer + 1 == num_layers:
+            if not keeps_all and layer + 1 == num_layers and torch.equal(self.needed[layer + 1], self.nodes):
+                at_nodes.append(rows)
+            elif keeps_all or layer + 1 == num_layers:
                 at_nodes.append(rows[torch.searchsorted(self.needed[layer + 1], self.nodes)])
         return at_nodes
 
     def _layer(self, model: GNN, layer: int, inputs: Tensor | None) -> Tensor:
-        """The layer's output for all nodes needed after it; `inputs` are the rows of those needed before it."""
+        """The layer's output for all nodes needed after it.
+
+        Args:
+            model: In evaluation mode.
+            layer: Its number.
+            inputs: Rows of the nodes needed before it, which may be overwritten; None for the features.
+        """
+        split = None
+        sources = self._sources(model, layer)
+        if self.device.type == "cpu" and isinstance(model, GNN):
+            split = split_conv(model.convs[layer], lambda: self._degrees(sources))
+        if split is None:
+            return self._layer_by_mini_batches(model, layer, inputs)
+        return self._layer_by_columns(model, layer, split, sources, inputs)
+
+    def _layer_by_columns(
+        self, model: GNN, layer: int, split: SplitConv, sources: Tensor | None, inputs: Tensor | None
+    ) -> Tensor:
+        """Sums the graph's columns where they stand: no row of the input is copied."""
+        x = self._features(model, sources) if inputs is None else inputs
+        sent = self._send(split, x)
+        columns = self._columns_of(layer, sources, split.adds_self)
+        item_bytes, heads = x.element_size(), max(1, model.message_channels(layer))
+        node_bytes = 4 * item_bytes * heads * max(x.shape[1], model.hidden_channels)
+        edge_bytes = 4 + item_bytes * (1 + heads)
+        # Destinations' own rows are read before their outputs are written, and no others.
+        outputs = inputs if not split.hears_inputs else None
+        for first, last in columns.cut(edge_bytes, node_bytes, min(self.chunk_bytes, _CACHED_BYTES)):
+            chunk = columns[first:last]
+            rows = finish_layer(model, layer, split.receive(x, sent, chunk), x, chunk.own)
+            shape = (columns.destinations.numel(), rows.shape[1])
+            if outputs is None or outputs.shape != shape or outputs.dtype != rows.dtype:
+                outputs = self._buffers.empty(shape, rows.dtype)
+            outputs[first:last] = rows
+        assert outputs is not None
+        return outputs
+
+    def _sources(self, model: GNN, layer: int) -> Tensor | None:
+        """Which nodes the rows of a layer's input are of; None for all of them."""
+        nodes = self.needed[layer]
+        if nodes.numel() == self.graph.num_nodes:
+            return None
+        # Stored features serve where they stand, unless few of their rows are needed.
+        in_place = layer == 0 and 2 * nodes.numel() > self.graph.num_nodes and self._stored(model) is not None
+        return None if in_place else nodes
+
+    def _stored(self, model: GNN) -> Tensor | None:
+        """The features of all nodes, if they are in memory in the type that the model takes them in."""
+        if not isinstance(self.features, FeatureStore):
+            return None
+        rows = self.features.rows
+        return rows if as_input(rows[:0], _dtype(model)).dtype == rows.dtype else None
+
+    def _features(self, model: GNN, sources: Tensor | None) -> Tensor:
+        stored = self._stored(model)
+        if sources is None and stored is not None:
+            return stored
+        nodes = self.needed[0] if sources is None else sources
+        num_rows = max(1, _CACHED_BYTES // (8 * model.in_channels))
+        x: Tensor | None = None
+        for first in range(0, nodes.numel(), num_rows):
+            rows = as_input(self.features.gather(nodes[first : first + num_rows]), _dtype(model))
+            if x is None:
+                x = self._buffers.empty((nodes.numel(), rows.shape[1]), rows.dtype)
+            x[first : first + num_rows] = rows
+        assert x is not None
+        return x
+
+    def _degrees(self, sources: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """`CSCGraph.degree` and `self_loop_weight` of the rows of a layer's input."""
+        degree, self_loop = self.graph.degree, self.graph.self_loop_weight
+        if sources is None:
+            return degree, self_loop
+        return degree[sources], None if self_loop is None else self_loop[sources]
+
+    def _columns_of(self, layer: int, sources: Tensor | None, adds_self: bool) -> LayerColumns:
+        key = (layer, sources is None, adds_self)
+        if key not in self._columns:
+            self._columns[key] = LayerColumns(self.graph, sources, self.needed[layer + 1], adds_self)
+        return self._columns[key]
+
+    def _send(self, split: SplitConv, x: Tensor) -> tuple[Tensor, ...]:
+        """What all rows of the input send."""
+        sent: tuple[Tensor, ...] = ()
+        num_rows = max(1, _CACHED_BYTES // max(1, x[:1].nbytes))
+        for first in range(0, x.shape[0], num_rows):
+            parts = split.send(x[first : first + num_rows])
+            if first == 0:
+                sent = tuple(self._buffers.empty((x.shape[0], part.shape[1]), part.dtype) for part in parts)
+            for rows, part in zip(sent, parts, strict=True):
+                rows[first : first + num_rows] = part
+        return sent
+
+    def _layer_by_mini_batches(self, model: GNN, layer: int, inputs: Tensor | None) -> Tensor:
+        """Copies the rows that some destinations hear, to wherever the model is, and runs the layer on them."""
         sources = self.needed[layer]
         dtype = _dtype(model)
         outputs: list[Tensor] = []
@@ -141,9 +247,10 @@ class LayerwiseInference:
             yield from self._kept[layer]
             return
         chunks = []
+        sampler = NeighborSampler(self.graph, [-1])
         keeps = sum(self.num_edges) <= _KEPT_EDGES
         for nodes in self._cut(model, layer):
-            chunk = self._sampler.sample(nodes, 0).to(self.device)
+            chunk = sampler.sample(nodes, 0).to(self.device)
             if keeps:
                 chunks.append(chunk)
             yield chunk

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from gnnfast.graph import FeatureStore
+from gnnfast.graph import CSCGraph, FeatureStore
 from gnnfast.nn import GNN
+from gnnfast.runtime.buffers import pooling_from
 from gnnfast.sampler import NeighborSampler
 from gnnfast.training import LayerwiseInference
 from tests.training.graphs import awkward_graph
@@ -63,17 +64,107 @@ def test_gcn_trained_with_degrees_of_the_batch_is_inferred_with_those_of_the_gra
 
 
 @pytest.mark.parametrize("conv", CONVS)
-def test_small_chunks_give_the_same_outputs(conv, features):
+@pytest.mark.parametrize("nodes", [torch.arange(40), torch.tensor([7, 3, 12, 39])])
+def test_small_chunks_give_the_same_outputs(conv, nodes, features):
     graph = awkward_graph()
     model = double_model(conv)
-    nodes = torch.arange(40)
     whole = LayerwiseInference(graph, features, nodes, 3)
-
     chunked = LayerwiseInference(graph, features, nodes, 3, chunk_bytes=1024)
+    calls = []
+    model.convs[0].register_forward_hook(lambda *_: calls.append(None))
 
-    assert len(list(chunked._chunks(model, 0))) > 3
     torch.testing.assert_close(chunked(model), whole(model), rtol=0, atol=1e-10)
     torch.testing.assert_close(chunked(model), whole(model), rtol=0, atol=1e-10)
+
+    pieces = len(calls) or sum(len(columns._kept) for columns in chunked._columns.values())
+    assert pieces > 3
+
+
+@pytest.mark.parametrize("conv", CONVS)
+@pytest.mark.parametrize("nodes", [torch.arange(40), torch.tensor([7, 3, 12, 39])])
+def test_layers_run_on_mini_batches_where_they_have_no_halves(conv, nodes, features, monkeypatch):
+    graph = awkward_graph()
+    model = double_model(conv)
+    monkeypatch.setattr("gnnfast.training.inference.split_conv", lambda *_: None)
+
+    for chunk_bytes in (1024, 2 << 30):
+        layer_wise = LayerwiseInference(graph, features, nodes, 3, chunk_bytes=chunk_bytes)(model)
+
+        torch.testing.assert_close(layer_wise, model(features.rows, graph.to_block())[nodes], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("conv", "options"),
+    [
+        ("sage", {"aggr": "max"}),
+        ("sage", {"aggr": "sum", "root_weight": False}),
+        ("sage", {"project": True}),
+        ("sage", {"normalize": True, "bias": False}),
+        ("gcn", {"bias": False}),
+        ("gcn", {"normalize": False}),
+        ("gin", {"train_eps": True, "norm": "batch"}),
+        ("gat", {"residual": True, "add_self_loops": False}),
+        ("gat", {"bias": False, "output_heads": 1}),
+    ],
+)
+@pytest.mark.parametrize("nodes", [torch.arange(40), torch.tensor([7, 3, 12, 39])])
+def test_options_of_the_convolutions_keep_inference_exact(conv, options, nodes, features):
+    graph = awkward_graph()
+    model = double_model(conv, **options)
+
+    layer_wise = LayerwiseInference(graph, features, nodes, 3)(model)
+
+    torch.testing.assert_close(layer_wise, model(features.rows, graph.to_block())[nodes], rtol=0, atol=1e-10)
+
+
+def test_improved_gcn_is_inferred_exactly_and_refuses_self_loops(features):
+    model = double_model("gcn", improved=True)
+    graph = CSCGraph.from_edge_index(torch.tensor([[0, 1, 2, 5], [1, 2, 0, 0]]), 40)
+
+    layer_wise = LayerwiseInference(graph, features, torch.arange(40), 3)(model)
+
+    torch.testing.assert_close(layer_wise, model(features.rows, graph.to_block()), rtol=0, atol=1e-10)
+    with pytest.raises(ValueError, match="improved=False"):
+        LayerwiseInference(awkward_graph(), features, torch.arange(40), 3)(model)
+
+
+@pytest.mark.parametrize("nodes", [torch.arange(40), torch.tensor([7, 3, 12, 39])])
+def test_features_of_another_type_are_taken_as_the_model_computes(nodes, features):
+    stored = FeatureStore(features.rows.half())
+    model = double_model("sage")
+
+    layer_wise = LayerwiseInference(awkward_graph(), stored, nodes, 3)(model)
+
+    expected = model(stored.rows.double(), awkward_graph().to_block())[nodes]
+    torch.testing.assert_close(layer_wise, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("conv", CONVS)
+def test_hidden_layers_that_were_handed_out_stay_as_they_are(conv, features):
+    graph = awkward_graph()
+    model = double_model(conv)
+    block = graph.to_block()
+
+    layers = list(LayerwiseInference(graph, features, torch.arange(40), 3).hidden_layers(model))
+
+    first = model.layer(0, features.rows, block)
+    torch.testing.assert_close(layers[0], first, rtol=0, atol=1e-10)
+    torch.testing.assert_close(layers[1], model.layer(1, first, block), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("conv", CONVS)
+def test_outputs_and_features_outlive_the_next_call(conv, features):
+    inference = LayerwiseInference(awkward_graph(), features, torch.arange(40), 3)
+    before = features.rows.clone()
+    with pooling_from(1):
+        first = inference(double_model(conv))
+        kept = first.clone()
+        other = double_model(conv)
+        torch.nn.init.ones_(next(other.parameters()))
+        inference(other)
+
+    assert torch.equal(first, kept)
+    assert torch.equal(features.rows, before)
 
 
 def test_only_the_closure_of_the_nodes_is_computed(features):
