@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnfast.kernels.cpu.gather import gather_rows
+from gnnfast.kernels.cpu.gather import gather_rounded, gather_rows
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _NPY_DTYPES = (np.float32, np.float16, np.float64, np.uint16)
@@ -87,11 +87,17 @@ class FeatureStore:
 
         Args:
             ids: Rows to copy, integers, `(num_ids,)`, each in [0, num_rows): not checked here.
-            out: Where to, `(num_ids, num_features)` of the store's dtype, contiguous; fresh memory by default.
+            out: Where to, `(num_ids, num_features)`, contiguous, of the store's dtype or what the rows are to be
+                converted to; fresh memory of the store's dtype by default.
         """
         if out is None:
             out = torch.empty(ids.numel(), self.num_features, dtype=self.dtype)
-        gather_rows(self._words, ids.numpy(), _as_words(out))
+        if out.dtype == self.dtype:
+            gather_rows(self._words, ids.numpy(), _as_words(out))
+        elif (self.dtype, out.dtype) == (torch.float32, torch.bfloat16):
+            gather_rounded(self.rows.numpy(), ids.numpy(), out.view(torch.uint16).numpy())
+        else:
+            out.copy_(self.gather(ids))
         return out
 
     def __repr__(self) -> str:

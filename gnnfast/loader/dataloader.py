@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from gnnfast.loader.seed_weights import WeightedDraws, class_balancing_weights
 from gnnfast.loader.steps import EpochSteps, SeedSteps
 from gnnfast.loader.transfer import transfer_ahead
 from gnnfast.runtime.buffers import BufferPool
+from gnnfast.runtime.cores import available_cores
 from gnnfast.sampler import EpochSampler, LinkSampler, Sampler
 
 _PREFETCHED_BYTES = 1 << 30  # of features in mini-batches made ahead
@@ -41,7 +42,8 @@ class DataLoader:
         seed: Of the order of seeds and of every draw.
         shuffle: Whether each epoch visits the seeds in a new order.
         drop_last: Whether to leave out a last batch with fewer seeds.
-        num_threads: Threads that make mini-batches; 0 makes each when it is asked for.
+        num_threads: Threads that make mini-batches; 0 makes each when it is asked for, "auto" takes one per core, up to
+            four: those that are ahead of the training sleep.
         prefetch: Mini-batches made ahead; at least one per thread, and fewer where their features would fill more than
             a gigabyte.
         device: Where mini-batches go.
@@ -65,7 +67,7 @@ class DataLoader:
         seed: int = 0,
         shuffle: bool = True,
         drop_last: bool = False,
-        num_threads: int = 1,
+        num_threads: int | Literal["auto"] = "auto",
         prefetch: int = 4,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
@@ -74,9 +76,17 @@ class DataLoader:
         class_balanced: bool = False,
         seed_weights: Tensor | None = None,
     ):
-        if batch_size < 1 or num_threads < 0 or prefetch < 1 or not 0 <= rank < world_size:
+        if num_threads == "auto":
+            num_threads = min(available_cores(), 4)
+        if (
+            batch_size < 1
+            or not isinstance(num_threads, int)
+            or num_threads < 0
+            or prefetch < 1
+            or not 0 <= rank < world_size
+        ):
             raise ValueError(
-                "batch_size and prefetch must be at least 1, num_threads at least 0 and rank below world_size; got "
+                "batch_size and prefetch must be at least 1, num_threads auto or at least 0 and rank below world_size; got "
                 f"{batch_size=}, {prefetch=}, {num_threads=}, {rank=}, {world_size=}"
             )
         self.dataset = dataset
@@ -90,6 +100,7 @@ class DataLoader:
         self.prefetch = prefetch
         self.device = torch.device(device)
         self.dtype = dtype
+        self.input_dtype: torch.dtype | None = None  # what the model computes in, where `dtype` leaves it open
         self.rank = rank
         self.world_size = world_size
         self._draws = self._weighted_draws(class_balanced, seed_weights)
@@ -100,6 +111,7 @@ class DataLoader:
         self._resumes = False
         self._buffers = BufferPool()
         self._threads: ThreadPoolExecutor | None = None
+        self._transposed: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         """Mini-batches per epoch, on every rank."""
@@ -119,6 +131,8 @@ class DataLoader:
         for step, batch in enumerate(batches, first):
             self._next_step = step + 1
             yield batch
+            # What the model has asked of this mini-batch is made ahead for those to come.
+            self._transposed = frozenset(i for i, block in enumerate(batch.blocks) if "transpose" in vars(block))
         self.epoch, self._next_step = epoch + 1, 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -237,6 +251,9 @@ class DataLoader:
     def _make(self, order: Tensor, epoch: int, step: int) -> _Made:
         started_at = perf_counter()
         batch = self._steps.sample(order, epoch, step)
+        if self.device.type == "cpu":
+            for i in self._transposed.intersection(range(len(batch.blocks))):
+                batch.blocks[i].transpose  # noqa: B018
         sampled_at = perf_counter()
         batch.x = self._gather(batch.node_ids)
         if isinstance(self.dataset, Dataset):
@@ -248,10 +265,10 @@ class DataLoader:
         if features is None:
             return None
         shape = (node_ids.numel(), features.num_features)
-        rows = features.gather(node_ids, self._buffers.empty(shape, features.dtype))
-        if self.dtype is None or self.dtype == features.dtype:
-            return rows
-        return self._buffers.empty(shape, self.dtype).copy_(rows)
+        return features.gather(node_ids, self._buffers.empty(shape, self.dtype or self._input_dtype(features.dtype)))
+
+    def _input_dtype(self, stored: torch.dtype) -> torch.dtype:
+        return self.input_dtype if self.input_dtype and stored == torch.float32 else stored
 
     def __getstate__(self) -> dict[str, Any]:
         raise TypeError("a DataLoader holds threads and memory of its process: make a new one in the other process")

@@ -2,8 +2,8 @@
 
 For single precision torch calls MKL, which on processors of other makers than Intel takes half the width of their
 vectors: 88 GFLOP/s per core of an AMD EPYC, where oneDNN, which torch brings along for other purposes, has 207. In
-bfloat16 torch calls oneDNN, but adds the bias in a pass of its own. Here products on a CPU in these types go straight to
-oneDNN; all others, and a torch without it, to `torch.nn.functional.linear`.
+bfloat16 torch calls oneDNN, but adds the bias in a pass of its own. Here products on a CPU in these types go straight
+to oneDNN; all others, and a torch without it, to `torch.nn.functional.linear`.
 """
 
 from __future__ import annotations

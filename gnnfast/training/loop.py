@@ -75,6 +75,7 @@ def train(
         model.double()
     wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
     loader.device = fabric.device
+    loader.input_dtype = task.input_dtype
     evaluator = task.evaluator(model, fabric.device, loader)
     clock = _clock(loader, settings, fabric.device, folder)
     best = Best(model)

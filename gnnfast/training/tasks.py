@@ -42,6 +42,9 @@ class Task(Protocol):
     history: History | None
     """What mini-batches of `batch_loss` read and write besides the model, if anything."""
 
+    input_dtype: torch.dtype | None
+    """What single-precision features are rounded to as they are gathered; None leaves them."""
+
     @property
     def default_metric(self) -> str:
         """What decides which epoch is best."""
@@ -73,6 +76,8 @@ class NodeTask:
         self.dataset = dataset
         self.settings = settings
         self.history: History | None = None
+        # Mixed precision rounds the model's inputs anyhow: as they are gathered it halves what is written and read.
+        self.input_dtype: torch.dtype | None = torch.bfloat16 if settings.precision == "bf16-mixed" else None
 
     @property
     def default_metric(self) -> str:
@@ -127,6 +132,7 @@ class LinkTask:
         self.settings = settings
         self.loss_name = "bce" if settings.loss == "auto" else settings.loss
         self.history: History | None = None
+        self.input_dtype: torch.dtype | None = None  # learned inputs may come beside the features
 
     @property
     def default_metric(self) -> str:

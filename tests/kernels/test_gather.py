@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.testing import assert_close
 
 from gnnfast.kernels.cpu import gather as cpu
 from gnnfast.kernels.reference import gather as reference
@@ -28,6 +29,17 @@ def test_gathered_values_equal_the_reference(dtype: torch.dtype, num_values: int
     out = torch.empty(ids.numel(), dtype=dtype)
     cpu.gather_values(values.numpy(), ids.numpy(), out.numpy())
     assert torch.equal(out, reference.gather_values(values, ids))
+
+
+@given(num_columns=st.integers(0, 40), seed=st.integers(0, 99), ids=st.lists(st.integers(0, 9), max_size=30))
+def test_rounded_rows_equal_the_reference(num_columns: int, seed: int, ids: list[int]):
+    rows = torch.randn(10, num_columns, generator=torch.Generator().manual_seed(seed))
+    special = torch.tensor([torch.nan, -torch.inf, torch.inf, 1e-40, -0.0, 3.4e38, 1 + 2**-8, 1 + 3 * 2**-8])
+    rows[0, : len(special)] = special[:num_columns]
+    out = torch.empty(len(ids), num_columns, dtype=torch.bfloat16)
+    cpu.gather_rounded(rows.numpy(), np.array(ids, np.int64), out.view(torch.uint16).numpy())
+    expected = reference.gather_rounded(rows, torch.tensor(ids, dtype=torch.int64))
+    assert_close(out, expected, rtol=0, atol=0, equal_nan=True)
 
 
 def test_rows_beyond_two_to_the_31_words_are_found():

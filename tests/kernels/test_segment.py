@@ -51,6 +51,40 @@ def test_segment_sum_equals_its_reference(
     assert_close(out, expected)
 
 
+@given(
+    graph=csc_graphs(),
+    num_heads=st.integers(1, 3),
+    num_channels=st.sampled_from([1, 5, 16, 33]),
+    is_weighted=st.booleans(),
+    num_own=st.sampled_from([0, 1, None]),
+)
+def test_bfloat16_is_summed_in_single_precision(
+    graph: CSCGraph, num_heads: int, num_channels: int, is_weighted: bool, num_own: int | None
+):
+    x = rows(graph.num_nodes, num_heads, num_channels, torch.float32, 1).bfloat16()
+    weight = rows(graph.num_edges if is_weighted else 0, num_heads, 1, torch.float32, 2)[:, :, 0].contiguous()
+    self_weight = rows(graph.num_nodes, num_heads, 1, torch.float32, 3)[:num_own, :, 0].contiguous()
+    out = torch.full_like(x, torch.nan)
+    bits = [tensor.view(torch.uint16).numpy() for tensor in (x, out)]
+    tensors = arrays(graph.indptr, graph.indices, weight, self_weight)
+    cpu.segment_sum(0, graph.num_nodes, *tensors, bits[0], 0, bits[1])
+    wide = reference.segment_sum(graph.indptr, graph.indices, weight if is_weighted else None, self_weight, x.float())
+    # Rounded once, at the end: where sums in another order fall on either side of a tie, by one bit.
+    assert_close(out.float(), wide, rtol=2**-8, atol=1e-6)
+
+
+@given(graph=csc_graphs(), num_channels=st.sampled_from([1, 16, 33]), dtype=FLOATS)
+def test_parts_of_rows_are_summed_and_copied(graph: CSCGraph, num_channels: int, dtype: torch.dtype):
+    x = rows(graph.num_nodes, 2, num_channels, dtype, 1)
+    weight, own = rows(graph.num_edges, 1, 1, dtype, 2)[:, :, 0], rows(graph.num_nodes, 1, 1, dtype, 3)[:, :, 0]
+    out = torch.full_like(x, torch.nan)
+    tensors = arrays(graph.indptr, graph.indices, weight.contiguous(), own.contiguous(), x)
+    cpu.segment_sum(0, graph.num_nodes, *tensors, 1, out.numpy())
+    sums = reference.segment_sum(graph.indptr, graph.indices, weight, None, x[:, :1])
+    assert_close(out[:, :1], sums + own.unsqueeze(-1) * x[:, 1:])
+    assert torch.equal(out[:, 1:], x[:, :1])
+
+
 @given(graph=csc_graphs(), num_heads=st.integers(1, 3), num_channels=st.sampled_from([1, 16, 37]), dtype=FLOATS)
 def test_segment_dot_equals_its_reference(graph: CSCGraph, num_heads: int, num_channels: int, dtype: torch.dtype):
     g, x = (rows(graph.num_nodes, num_heads, num_channels, dtype, seed) for seed in (1, 2))

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gnnfast.graph import Block, CSCGraph, Dataset, FeatureStore, MiniBatch
 from gnnfast.loader import DataLoader
+from gnnfast.runtime.cores import available_cores
 from gnnfast.sampler import NeighborSampler
 from tests.minibatches import contents, digest, tree
 
@@ -307,6 +308,38 @@ def test_features_come_in_the_type_asked_for(stored: torch.dtype, wanted: torch.
     assert torch.equal(batch.x, dataset.features.rows[batch.node_ids].to(wanted or stored))
 
 
+def test_rows_are_rounded_to_what_the_model_computes_in():
+    loader = make()
+    loader.input_dtype = torch.bfloat16
+    batch = next(iter(loader))
+    assert batch.x.dtype == torch.bfloat16
+    assert torch.equal(batch.x, DATASET.features.rows[batch.node_ids].bfloat16())
+    assert next(iter(make(dtype=torch.float64))).x.dtype == torch.float64
+
+
+def afresh(block: Block) -> Block:
+    return Block(block.indptr, block.indices, block.num_src)
+
+
+@pytest.mark.parametrize("num_threads", [0, 1])
+def test_what_the_model_asks_of_a_block_is_made_ahead(num_threads: int):
+    loader = make(sampler=NeighborSampler(DATASET.graph, [3, 3]), batch_size=10, num_threads=num_threads, prefetch=1)
+    ahead = []
+    for batch in loader:
+        ahead.append(["transpose" in vars(block) for block in batch.blocks])
+        assert all(map(torch.equal, batch.blocks[1].transpose, afresh(batch.blocks[1]).transpose))
+    # The first ones are made before the model has seen any.
+    assert ahead[0] == [False, False]
+    assert ahead[-1] == [False, True]
+
+
+def test_threads_are_those_of_the_machine_unless_told():
+    assert make().num_threads == min(available_cores(), 4)
+    assert make(num_threads=3).num_threads == 3
+    with pytest.raises(ValueError, match="num_threads"):
+        make(num_threads="many")
+
+
 def test_a_batch_goes_to_the_device_as_a_whole():
     batch = next(iter(make(device="meta")))
     assert all(tensor.is_meta for name, tensor in contents(batch) if isinstance(tensor, Tensor) and tensor.dim())
@@ -343,7 +376,9 @@ def test_a_seed_outside_the_samplers_graph_raises_in_the_loop():
 @pytest.mark.parametrize("prefetch", [1, 3])
 def test_batches_are_made_while_one_is_in_use(prefetch: int):
     made: list[int] = []
-    loader = make(sampler=SamplerOfOne(lambda seed_nodes: made.append(1)), batch_size=10, prefetch=prefetch)
+    loader = make(
+        sampler=SamplerOfOne(lambda seed_nodes: made.append(1)), batch_size=10, num_threads=1, prefetch=prefetch
+    )
     batches = iter(loader)
     for num_used in (1, 2, 3):
         next(batches)
@@ -353,7 +388,7 @@ def test_batches_are_made_while_one_is_in_use(prefetch: int):
 
 def test_few_large_batches_are_made_ahead(monkeypatch: pytest.MonkeyPatch):
     made: list[int] = []
-    loader = make(sampler=SamplerOfOne(lambda seed_nodes: made.append(1)), batch_size=10, prefetch=8)
+    loader = make(sampler=SamplerOfOne(lambda seed_nodes: made.append(1)), batch_size=10, num_threads=1, prefetch=8)
     batches = iter(loader)
     row_bytes = DATASET.features.rows.element_size() * DATASET.num_features
     monkeypatch.setattr("gnnfast.loader.dataloader._PREFETCHED_BYTES", 2 * 10 * row_bytes)
@@ -373,7 +408,7 @@ def test_an_epoch_left_early_makes_no_further_batches():
         gate.acquire()
         made.append(1)
 
-    loader = make(sampler=SamplerOfOne(make_one), batch_size=10, prefetch=16)
+    loader = make(sampler=SamplerOfOne(make_one), batch_size=10, num_threads=1, prefetch=16)
     batches = iter(loader)
     next(batches)
     batches.close()

@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from gnnfast.graph import Block, CSCGraph
 from gnnfast.kernels.reference import segment as reference
 from gnnfast.nn import segment_max, segment_mean, segment_sum
+from gnnfast.nn.aggregate import mean_beside_own, sum_beside_own
 from tests.strategies import csc_graphs
 
 
@@ -44,6 +45,21 @@ def test_means_and_maxima_have_the_right_gradients(graph: CSCGraph):
     assert torch.autograd.gradcheck(lambda x: segment_max(x, block), (x,))
 
 
+@settings(max_examples=12)
+@given(graph=csc_graphs(max_nodes=6, max_edges=12, weighted=True))
+def test_sums_and_means_beside_own_rows(graph: CSCGraph):
+    block, x, weight = graph.to_block(), random(graph.num_nodes, 3), graph.edge_weight.double()
+    for beside_own, aggregate in ((sum_beside_own, segment_sum), (mean_beside_own, segment_mean)):
+        assert_close(beside_own(x, block, weight), torch.cat([aggregate(x, block, weight), x], dim=1))
+        assert torch.autograd.gradcheck(lambda x, of=beside_own: of(x, block, weight), (x,))
+        assert torch.autograd.gradcheck(lambda x, of=beside_own: of(x, block), (x,))
+
+
+def test_weights_of_sums_beside_own_rows_get_no_gradient(block: Block):
+    with pytest.raises(RuntimeError, match="use segment_sum"):
+        sum_beside_own(random(6, 3), block, random(7, seed=1))
+
+
 def test_operators_keep_the_promises_of_torch_operators(block: Block):
     weight, self_weight = random(7, seed=1), random(4, seed=2)
     arrays = (block.indptr, block.indices)
@@ -53,6 +69,10 @@ def test_operators_keep_the_promises_of_torch_operators(block: Block):
     transpose = (block.transpose[0], block.transpose[1])
     backward = (random(4, 5).detach(), *transpose, weight.detach(), self_weight.detach())
     torch.library.opcheck(torch.ops.gnnfast.segment_sum_backward, backward)
+    beside_own = (random(6, 5), *arrays, weight.detach(), *block.transpose)
+    torch.library.opcheck(torch.ops.gnnfast.sum_beside_own, beside_own)
+    backward = (random(4, 10).detach(), *transpose, weight.detach())
+    torch.library.opcheck(torch.ops.gnnfast.sum_beside_own_backward, backward)
     torch.library.opcheck(torch.ops.gnnfast.segment_max, (random(6, 5), *arrays))
     _, source = torch.ops.gnnfast.segment_max(random(6, 5), *arrays)
     torch.library.opcheck(torch.ops.gnnfast.segment_max_backward, (source, random(4, 5).detach(), 6))

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from gnnfast.kernels.cpu.bfloat16 import rounded_to
 from gnnfast.kernels.cpu.compile import copy_past_caches, finish_copies, kernel, prefetch
 
 _ROWS_AHEAD = 4
@@ -41,6 +42,25 @@ def gather_rows(rows, ids, out):
                 out[i, word] = rows[source, word]
     if streams:
         finish_copies()
+
+
+@kernel
+def gather_rounded(rows, ids, out):
+    """out[i] = rows[ids[i]], rounded to bfloat16.
+
+    rows  float32 (num_rows, num_columns)    C-contiguous
+    ids   integers (num_ids,)
+    out   uint16 (num_ids, num_columns)      filled with bit patterns
+    """
+    num_columns = rows.shape[1]
+    for i in range(ids.size):
+        if i + _ROWS_AHEAD < ids.size:
+            ahead = ids[i + _ROWS_AHEAD] * num_columns
+            for column in range(0, num_columns, _WORDS_PER_LINE):
+                prefetch(rows, ahead + column)
+        source = np.uint64(ids[i])
+        for column in range(num_columns):
+            out[i, column] = rounded_to(out, rows[source, column])
 
 
 @kernel

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from gnnfast.nn import linear as module
+from gnnfast.nn.linear import Linear, linear
+
+needs_onednn = pytest.mark.skipif(not module._has_onednn(), reason="this torch has no oneDNN")
+# Large enough for oneDNN; with rows that fill no whole piece of the weight's gradient.
+ROWS, IN, OUT = 3000, 48, 40
+
+
+def tensors(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes]
+
+
+@needs_onednn
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)])
+def test_products_and_gradients_equal_torchs(has_bias: bool, dtype: torch.dtype, tolerance: float):
+    x, weight, bias, g = tensors((ROWS, IN), (OUT, IN), (OUT,), (ROWS, OUT), dtype=dtype)
+    inputs = [x, weight, bias] if has_bias else [x, weight]
+    out = linear(*inputs)
+    assert "gnnfast_linear" in str(out.grad_fn)
+    expected = F.linear(*(tensor.double() for tensor in inputs))
+    gradients = torch.autograd.grad(out, inputs, g)
+    assert_close(out.double(), expected, rtol=tolerance, atol=tolerance * IN**0.5)
+    for gradient, wanted in zip(gradients, torch.autograd.grad(expected, inputs, g.double()), strict=True):
+        assert_close(gradient.double(), wanted.double(), rtol=tolerance, atol=tolerance * ROWS**0.5)
+
+
+@needs_onednn
+def test_only_what_needs_a_gradient_is_kept():
+    x, weight = tensors((ROWS, IN), (OUT, IN))
+    assert linear(x.detach(), weight).grad_fn.saved_tensors[1] is None
+    assert linear(x, weight.detach()).grad_fn.saved_tensors[0] is None
+
+
+@needs_onednn
+def test_the_operators_are_sound():
+    x, weight, bias, g = tensors((20, 6), (5, 6), (5,), (20, 5))
+    torch.library.opcheck(module._linear, (x, weight, bias))
+    torch.library.opcheck(module._linear, (x, weight.detach(), None))
+    torch.library.opcheck(module._weight_gradient, (g, x))
+
+
+@needs_onednn
+def test_gradients_can_be_differentiated_again():
+    x, weight = tensors((ROWS, IN), (OUT, IN))
+    (gradient,) = torch.autograd.grad(linear(x, weight).square().sum(), weight, create_graph=True)
+    second = torch.autograd.grad(gradient.square().sum(), [x, weight])
+    expected_out = F.linear(x.double(), weight.double())
+    (expected,) = torch.autograd.grad(expected_out.square().sum(), weight, create_graph=True)
+    for got, wanted in zip(second, torch.autograd.grad(expected.square().sum(), [x, weight]), strict=True):
+        assert_close(got, wanted.float(), rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
+
+
+def test_other_products_are_torchs(monkeypatch: pytest.MonkeyPatch):
+    for x, weight in (
+        tensors((ROWS, IN), (OUT, IN), dtype=torch.float64),  # of another type
+        tensors((3, IN), (OUT, IN)),  # too small
+        tensors((2, ROWS, IN), (OUT, IN)),  # of more dimensions
+    ):
+        assert torch.equal(linear(x, weight), F.linear(x, weight))
+    monkeypatch.setattr(module, "_has_onednn", lambda: False)
+    x, weight = tensors((ROWS, IN), (OUT, IN))
+    assert torch.equal(linear(x, weight), F.linear(x, weight))
+
+
+def test_autocast_multiplies_in_bfloat16():
+    x, weight, bias = tensors((ROWS, IN), (OUT, IN), (OUT,))
+    with torch.autocast("cpu", torch.bfloat16):
+        out = linear(x, weight, bias)
+    assert out.dtype == torch.bfloat16
+    out.float().sum().backward()
+    assert {x.grad.dtype, weight.grad.dtype, bias.grad.dtype} == {torch.float32}
+
+
+def test_the_module_has_the_parameters_of_pygs():
+    layer = Linear(IN, OUT)
+    x = torch.randn(ROWS, IN)
+    assert_close(layer(x), F.linear(x, layer.weight, layer.bias), rtol=1e-4, atol=1e-4)
