@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from importlib import import_module
 
 from gnnfast import __version__
+from gnnfast.cli.quick import quick_end
 
 COMMANDS = {
     "train": "one training run; -m sweeps over comma-separated values",
@@ -64,10 +65,16 @@ def main(arguments: list[str] | None = None) -> None:
     import_module(f"gnnfast.cli.{command}").main(overrides)
 
 
+def run() -> None:
+    """The `gnnfast` script: `main`, with a quick end."""
+    with quick_end():
+        main()
+
+
 def _complain(message: str) -> int:
     print(f"gnnfast: {message}", file=sys.stderr)
     return 2
 
 
 if __name__ == "__main__":
-    main()
+    run()

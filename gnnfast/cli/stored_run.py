@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from gnnfast.cli.hydra_app import build
+from gnnfast.cli.quick import import_quickly
 from gnnfast.cli.train import build_model
 
 
@@ -19,6 +20,7 @@ def load_run(run: str | Path, checkpoint: str) -> tuple[DictConfig, Any, Any]:
         FileNotFoundError: If the folder holds no run or no such checkpoint.
         ValueError: If the checkpoint is damaged or of another model.
     """
+    import_quickly("gnnfast.training", "torchmetrics")
     from gnnfast.training import RunFolder
 
     folder = Path(run)

@@ -6,6 +6,7 @@ import inspect
 import json
 import logging
 from copy import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from gnnfast.cli.hydra_app import build, explain, run_hydra
+from gnnfast.cli.quick import import_quickly
 
 log = logging.getLogger("gnnfast")
 
@@ -79,6 +81,7 @@ def _write_status(folder: Path, status: str, error: str) -> None:
 
 def train_from(config: DictConfig, folder: Path, datasets: LastDataset) -> float | None:
     """Builds what the config names, trains, and says what came of it."""
+    _load()
     import torch
 
     from gnnfast.cli.progress import TrainingProgress
@@ -112,6 +115,16 @@ def train_from(config: DictConfig, folder: Path, datasets: LastDataset) -> float
         log.info(line)
     log.info(f"run folder: {_shown(folder)}")
     return result.val.get(result.metric)
+
+
+@cache
+def _load() -> None:
+    """Imports what every training run needs: once, whatever the jobs of a sweep."""
+    # Fabric brings torchmetrics and matplotlib along, which the end of the run needs.
+    import_quickly("gnnfast.training", "lightning.fabric")
+    from gnnfast.kernels.announce import announce_compilation
+
+    announce_compilation(lambda: log.info("compiling kernels for this machine, once: about 10 s"))
 
 
 def checked_flag(key: str, value: Any) -> bool:
