@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from itertools import islice
@@ -15,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from gnnfast.graph import MiniBatch
 from gnnfast.loader import DataLoader
+from gnnfast.runtime.bfloat16 import has_bfloat16
 from gnnfast.runtime.memory import peak_gpu_memory_bytes, peak_memory_bytes, reset_peak_memory
 from gnnfast.runtime.versions import versions
 from gnnfast.training.checkpoint import Best, Checkpoint
@@ -25,6 +27,8 @@ from gnnfast.training.run_folder import RunFolder
 from gnnfast.training.settings import TrainingSettings
 from gnnfast.training.stage_clock import StageClock
 from gnnfast.training.tasks import BatchLoss, task_of
+
+log = logging.getLogger("gnnfast")
 
 
 class Progress(Protocol):
@@ -172,6 +176,9 @@ def _launch(settings: TrainingSettings) -> Any:
     precision = "32-true" if settings.precision == "64-true" else settings.precision
     fabric = Fabric(accelerator=accelerator, devices=settings.devices, precision=precision)
     fabric.launch()
+    if settings.precision == "bf16-mixed" and not has_bfloat16(fabric.device):
+        name = fabric.device.type.upper()
+        log.warning(f"this {name} has no bfloat16 arithmetic and imitates it: training.precision=32-true is faster")
     return fabric
 
 

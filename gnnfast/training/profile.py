@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gnnfast.loader import DataLoader
+from gnnfast.runtime.bfloat16 import has_bfloat16
 from gnnfast.runtime.cores import available_cores
 from gnnfast.training.advice import Run, advise
 from gnnfast.training.settings import TrainingSettings
@@ -152,7 +153,7 @@ class Profiler(StageClock):
             cores=available_cores(),
             torch_threads=torch.get_num_threads(),
             on_gpu=self.device.type == "cuda",
-            has_bf16=_has_bf16(self.device),
+            has_bf16=has_bfloat16(self.device),
             can_fuse=type(optimizer) in (torch.optim.Adam, torch.optim.AdamW) and not optimizer.defaults["fused"],
         )
         bottleneck, setting = advise(run)
@@ -216,14 +217,3 @@ def _all_threads() -> Any:
         return _ExperimentalConfig(profile_all_threads=True)
     except TypeError:
         return None
-
-
-def _has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices faster than float32 ones."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    try:
-        words = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        return False
-    return bool(words & {"avx512_bf16", "amx_bf16"})

@@ -36,3 +36,15 @@ def test_half_precision_features_train_like_those_that_are_rounded_on_the_way(co
         result = train(model, loader, optimizer, TrainingSettings(epochs=3, precision="bf16-mixed", evaluate_every=1))
         losses.append([(row["train_loss"], row["val_loss"]) for row in result.history])
     assert torch.allclose(torch.tensor(losses[0]), torch.tensor(losses[1]), rtol=2e-2)
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_bfloat16_that_is_imitated_is_warned_of(
+    has_it: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("gnnfast.training.loop.has_bfloat16", lambda device: has_it)
+    dataset = synthetic(num_nodes=60, num_edges=400, seed=2)
+    model = GNN(dataset.num_features, 4, 1, dataset.num_classes)
+    loader = DataLoader(dataset, NeighborSampler(dataset.graph, [5]), num_threads=0)
+    train(model, loader, torch.optim.Adam(model.parameters()), TrainingSettings(epochs=1, precision="bf16-mixed"))
+    assert ("imitates it" in caplog.text) is not has_it
