@@ -182,13 +182,12 @@ def _gat_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x (without rows if there is no transposed block), src_score and dst_score."""
     types = x.dtype, src_score.dtype, dst_score.dtype
-    g, x, out, src_score, dst_score = _widened(g, x, out, src_score, dst_score)
+    g, x, src_score, dst_score = _widened(g, x, src_score, dst_score)
     slope, scale = _scalars(x, negative_slope, keep_scale)
-    mean = _row_dots(g, out)
     num_threads, row_bytes = torch.get_num_threads(), g[:1].nbytes
     edge_gradient, self_gradient = torch.empty_like(weight), torch.empty_like(self_weight)
     src_gradient, dst_gradient = torch.empty_like(src_score), torch.empty_like(dst_score)
-    shared = [*_arrays(src_score, dst_score), slope, scale, *_arrays(x, weight, self_weight, g, mean)]
+    shared = [*_arrays(src_score, dst_score), slope, scale, *_arrays(x, weight, self_weight, g)]
     if src_indptr is None or src_indices is None or src_edges is None:
         x_gradient = x.new_empty(0, *x.shape[1:])
         run_by_column(
@@ -214,7 +213,7 @@ def _gat_backward(
             row_bytes,
             *_arrays(src_indptr, src_indices, src_edges),
             *shared,
-            *_arrays(edge_gradient, self_gradient, src_gradient, x_gradient),
+            *_arrays(_row_dots(g, out), edge_gradient, self_gradient, src_gradient, x_gradient),
         )
     run_by_column(
         cpu.sum_by_destination,
@@ -246,6 +245,7 @@ _gat_backward.register_autograd(_refuse_second_gradient)
 
 def _row_dots(g: Tensor, x: Tensor) -> Tensor:
     """The inner products of equal rows, `(rows, heads)`."""
+    g, x = _widened(g, x)
     out = g.new_empty(g.shape[:2])
     run_by_range(cpu.row_dots, torch.get_num_threads(), len(g), 2 * g.nbytes, *_arrays(g, x, out))
     return out

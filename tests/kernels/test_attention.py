@@ -94,13 +94,13 @@ class Case:
             *arrays(self.src_score, self.dst_score),
             scalar(SLOPE),
             scalar(self.keep_scale),
-            *arrays(self.x, self.weight, self.self_weight, self.g, mean),
+            *arrays(self.x, self.weight, self.self_weight, self.g),
         ]
         gradients = (self.weight, self.self_weight, self.src_score, self.x, self.dst_score)
         edge, own, src, x, dst = (torch.full_like(tensor, torch.nan) for tensor in gradients)
         if with_x:
             transpose = arrays(*self.graph.to_block().transpose)
-            cpu.gat_backward(0, num_nodes, *transpose, *shared, *arrays(edge, own, src, x))
+            cpu.gat_backward(0, num_nodes, *transpose, *shared, *arrays(mean, edge, own, src, x))
         else:
             block = arrays(self.graph.indptr, self.graph.indices)
             cpu.gat_score_backward(0, num_nodes, *block, *shared, *arrays(edge, own))
@@ -125,6 +125,19 @@ def test_the_backward_kernels_are_the_gradient_of_the_reference(graph: CSCGraph,
         assert_close(x, case.gradients[0], rtol=1e-4, atol=1e-4)
     assert_close(src, case.gradients[1], rtol=1e-4, atol=1e-4)
     assert_close(dst, case.gradients[2], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exponentials_are_right_to_the_last_digits(dtype: type):
+    values = np.concatenate([np.linspace(-87, 0, 100_001), [-np.inf, -88, -1000]]).astype(dtype)
+    expected = np.exp(values.astype(np.float64))
+    cpu._exponentials(values, np.uint64(0), np.uint64(values.size))
+    error = np.abs(values - expected)[:-3] / expected[:-3]
+    assert error.max() < 4 * np.finfo(dtype).eps
+    assert values[-3:].max() < 1e-38
+    values = np.array([np.nan], dtype=dtype)
+    cpu._exponentials(values, np.uint64(0), np.uint64(1))
+    assert np.isnan(values[0])
 
 
 @given(graph=csc_graphs(), first=st.integers(0, 12), last=st.integers(0, 12))

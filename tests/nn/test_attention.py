@@ -16,7 +16,8 @@ import gnnfast.nn
 from gnnfast.graph import Block, CSCGraph
 from gnnfast.nn import GATConv
 from gnnfast.nn.attention import gat_attention
-from tests.nn.layers import awkward_graph, features, randomize
+from gnnfast.nn.conv.attention import attends_first
+from tests.nn.layers import awkward_graph, conv_pair, features, randomize
 from tests.strategies import csc_graphs
 
 
@@ -132,6 +133,40 @@ def test_values_and_gradients_are_the_same_bits_for_any_number_of_threads(x_need
         results.append([out.detach(), *torch.autograd.grad(out.square().sum(), inputs)])
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("concat", [True, False])
+@pytest.mark.parametrize("x_needs_gradient", [True, False])
+@pytest.mark.parametrize("attends_first", [True, False])
+def test_both_orders_are_pygs_layer(
+    concat: bool, x_needs_gradient: bool, attends_first: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("gnnfast.nn.conv.gat.attends_first", lambda *_: attends_first)
+    ours, theirs = conv_pair("gat" if concat else "gat-mean", 5, 4)
+    graph = awkward_graph()
+    x = features(graph.num_nodes, 5).requires_grad_(x_needs_gradient)
+    outs = ours(x, graph.to_block()), theirs(x, graph.to_edge_index())
+    assert_close(*outs)
+    gradients = []
+    for out, conv in zip(outs, (ours, theirs), strict=True):
+        inputs = [*([x] if x_needs_gradient else []), *conv.parameters()]
+        gradients.append(torch.autograd.grad((out * features(*out.shape)).sum(), inputs))
+    for our, their in zip(*gradients, strict=True):
+        assert_close(our, their)
+
+
+def test_rows_are_averaged_first_where_that_is_cheaper():
+    def block(num_src: int, num_dst: int) -> Block:
+        indptr = torch.arange(num_dst + 1) * 5
+        return Block(indptr, torch.arange(5 * num_dst, dtype=torch.int32) % num_src, num_src)
+
+    x = torch.zeros(6000, 256)
+    assert attends_first(block(6000, 1000), x, 4, 64)
+    assert attends_first(block(6000, 1000), x.requires_grad_(), 4, 64)
+    # A width that all heads together do not reach, and as many destinations as sources.
+    assert not attends_first(block(6000, 1000), torch.zeros(6000, 1024), 4, 8)
+    assert not attends_first(block(6000, 6000), x, 16, 16)
+    assert not attends_first(block(6000, 1000).to("meta"), x.to("meta"), 4, 64)
 
 
 def test_dropout_follows_the_seed_keeps_the_mean_and_scales_what_is_kept():

@@ -8,15 +8,15 @@ number of threads. Floats are of one type, float32 or float64: the caller widens
 unsigned, which spares a test for negative ones at every access.
 """
 
-import math
-
 import numpy as np
 
 from gnnfast.kernels.cpu.compile import inline, inline_unordered, kernel, prefetch
+from gnnfast.kernels.cpu.exponential import exponential
 from gnnfast.kernels.cpu.random import random_bits
 
 _AHEAD = 4  # edges whose row is asked for before it is needed
 _LINE_BYTES = 64
+_TILE = 64  # destinations whose rows stay in the cache from their scores to their sums
 _LANES = 4  # draws of 16 bits in 64
 
 
@@ -54,24 +54,13 @@ def gat(
     self_weight       floats (num_dst or 0, heads)               filled
     out               floats (num_dst, heads, channels)          filled
     """
-    num_heads = np.uint64(out.shape[1])
-    has_self = self_weight.shape[0] > 0
-    high, total = np.empty(out.shape[1], weight.dtype), np.empty(out.shape[1], weight.dtype)
-    for v in range(np.uint64(first), np.uint64(last)):
-        begin, end = np.uint64(indptr[v]), np.uint64(indptr[v + np.uint64(1)])
-        for e in range(begin, end):
-            u = np.uint64(indices[e])
-            _prefetch_row(x, u)
-            for head in range(num_heads):
-                score = _leaky_relu(src_score[u, head] + dst_score[v, head], negative_slope)
-                weight[e, head] = -np.inf if has_self and u == v else score
-        if has_self:
-            for head in range(num_heads):
-                self_weight[v, head] = _leaky_relu(src_score[v, head] + dst_score[v, head], negative_slope)
-        _softmax(v, begin, end, inclusion_weight, weight, self_weight, high, total)
+    for start in range(first, last, _TILE):
+        tile = (np.uint64(start), np.uint64(min(start + _TILE, last)))
+        _gat_scores(tile, indptr, indices, src_score, dst_score, negative_slope, x, weight, self_weight)
+        _softmax(tile, indptr, inclusion_weight, weight, self_weight)
         if drop_level > 0:
-            _drop(v, begin, end, drop_level, key, weight, self_weight)
-        _sum_rows(v, begin, end, indices, keep_scale, x, weight, self_weight, out)
+            _drop(tile, indptr, drop_level, key, weight, self_weight)
+        _sum_rows(tile, indptr, indices, keep_scale, x, weight, self_weight, out)
 
 
 @kernel
@@ -127,8 +116,12 @@ def gat_backward(
                 src_gradient[u, head] = gradient
         for k in range(np.uint64(src_indptr[u]), np.uint64(src_indptr[u + np.uint64(1)])):
             if k + np.uint64(_AHEAD) < num_src_edges:
-                _prefetch_row(g, np.uint64(src_indices[k + np.uint64(_AHEAD)]))
-                prefetch(weight, np.uint64(src_edges[k + np.uint64(_AHEAD)]) * num_heads)
+                v, e = np.uint64(src_indices[k + np.uint64(_AHEAD)]), np.uint64(src_edges[k + np.uint64(_AHEAD)])
+                _prefetch_row(g, v)
+                prefetch(mean, v * num_heads)
+                prefetch(dst_score, v * num_heads)
+                prefetch(weight, e * num_heads)
+                prefetch(edge_gradient, e * num_heads)
             v, e = np.uint64(src_indices[k]), np.uint64(src_edges[k])
             for head in range(num_heads):
                 p, m = _split(weight[e, head], keep_scale)
@@ -153,7 +146,6 @@ def gat_score_backward(
     weight,
     self_weight,
     g,
-    mean,
     edge_gradient,
     self_gradient,
 ):
@@ -163,20 +155,29 @@ def gat_score_backward(
     """
     num_heads = np.uint64(g.shape[1])
     num_edges = np.uint64(indptr[last])
+    has_self = self_weight.shape[0] > 0
     for v in range(np.uint64(first), np.uint64(last)):
-        if v < np.uint64(self_weight.shape[0]):
-            for head in range(num_heads):
-                p, m = _split(self_weight[v, head], keep_scale)
-                gradient = p * (m * _dot(g, v, head, x, v) - mean[v, head])
-                self_gradient[v, head] = gradient * _slope(src_score[v, head] + dst_score[v, head], negative_slope)
-        for e in range(np.uint64(indptr[v]), np.uint64(indptr[v + np.uint64(1)])):
+        begin, end = _edges(indptr, v)
+        for e in range(begin, end):
             if e + np.uint64(_AHEAD) < num_edges:
                 _prefetch_row(x, np.uint64(indices[e + np.uint64(_AHEAD)]))
-            u = np.uint64(indices[e])
             for head in range(num_heads):
+                edge_gradient[e, head] = _dot(g, v, head, x, np.uint64(indices[e]))
+        for head in range(num_heads):
+            mean = weight.dtype.type(0)
+            for e in range(begin, end):
                 p, m = _split(weight[e, head], keep_scale)
-                gradient = p * (m * _dot(g, v, head, x, u) - mean[v, head])
-                edge_gradient[e, head] = gradient * _slope(src_score[u, head] + dst_score[v, head], negative_slope)
+                mean += p * m * edge_gradient[e, head]
+            if has_self:
+                p, m = _split(self_weight[v, head], keep_scale)
+                dot = _dot(g, v, head, x, v)
+                mean += p * m * dot
+                slope = _slope(src_score[v, head] + dst_score[v, head], negative_slope)
+                self_gradient[v, head] = p * (m * dot - mean) * slope
+            for e in range(begin, end):
+                p, m = _split(weight[e, head], keep_scale)
+                slope = _slope(src_score[np.uint64(indices[e]), head] + dst_score[v, head], negative_slope)
+                edge_gradient[e, head] = p * (m * edge_gradient[e, head] - mean) * slope
 
 
 @kernel
@@ -218,48 +219,87 @@ def sum_by_source(first, last, indices, edge_value, self_value, out):
 
 
 @inline
-def _softmax(v, begin, end, inclusion_weight, weight, self_weight, high, total):
-    """Replaces the scores of v's edges, and its own, by their softmax; high and total are scratch, (heads,)."""
-    num_heads = np.uint64(weight.shape[1])
+def _gat_scores(tile, indptr, indices, src_score, dst_score, negative_slope, x, weight, self_weight):
+    """Fills the weights of the tile with scores less the highest of their destination and head."""
+    num_heads, num_edges = np.uint64(weight.shape[1]), np.uint64(indices.shape[0])
     has_self = self_weight.shape[0] > 0
-    for head in range(num_heads):
-        high[head] = self_weight[v, head] if has_self else -np.inf
-    for e in range(begin, end):
+    for v in range(*tile):
+        begin, end = _edges(indptr, v)
+        for e in range(begin, end):
+            if e + np.uint64(_AHEAD) < num_edges:
+                u = np.uint64(indices[e + np.uint64(_AHEAD)])
+                prefetch(src_score, u * num_heads)
+                _prefetch_row(x, u)
         for head in range(num_heads):
-            high[head] = max(high[head], weight[e, head])
-    for head in range(num_heads):
-        total[head] = 0
-        if has_self:
-            self_weight[v, head] = math.exp(self_weight[v, head] - high[head])
-            total[head] = self_weight[v, head]
-    for e in range(begin, end):
-        for head in range(num_heads):
-            value = math.exp(weight[e, head] - high[head])
-            if inclusion_weight.shape[0] > 0:
-                value *= inclusion_weight[e]
-            weight[e, head] = value
-            total[head] += value
-    for head in range(num_heads):
-        total[head] = 1 / total[head] if total[head] > 0 else total[head]
-        if has_self:
-            self_weight[v, head] *= total[head]
-    for e in range(begin, end):
-        for head in range(num_heads):
-            weight[e, head] *= total[head]
+            high = weight.dtype.type(-np.inf)
+            if has_self:
+                high = _leaky_relu(src_score[v, head] + dst_score[v, head], negative_slope)
+                self_weight[v, head] = high
+            for e in range(begin, end):
+                u = np.uint64(indices[e])
+                score = _leaky_relu(src_score[u, head] + dst_score[v, head], negative_slope)
+                score = -np.inf if has_self and u == v else score
+                weight[e, head] = score
+                high = max(high, score)
+            _subtract(v, begin, end, head, high, weight, self_weight)
 
 
 @inline
-def _drop(v, begin, end, drop_level, key, weight, self_weight):
-    """Turns the sign of the weights that are dropped."""
-    num_heads = np.uint64(weight.shape[1])
+def _subtract(v, begin, end, head, high, weight, self_weight):
     for e in range(begin, end):
-        for head in range(num_heads):
-            if _draw(key, e * num_heads + head) < drop_level:
-                weight[e, head] = -weight[e, head]
+        weight[e, head] -= high
     if self_weight.shape[0] > 0:
+        self_weight[v, head] -= high
+
+
+@inline
+def _softmax(tile, indptr, inclusion_weight, weight, self_weight):
+    """Replaces the scores of a tile, none above 0, by their softmax."""
+    num_heads = np.uint64(weight.shape[1])
+    has_self = self_weight.shape[0] > 0
+    first_edge, last_edge = np.uint64(indptr[tile[0]]), np.uint64(indptr[tile[1]])
+    _exponentials(weight.reshape(-1), first_edge * num_heads, last_edge * num_heads)
+    if has_self:
+        _exponentials(self_weight.reshape(-1), tile[0] * num_heads, tile[1] * num_heads)
+    for v in range(*tile):
+        begin, end = _edges(indptr, v)
         for head in range(num_heads):
-            if _draw(key, (np.uint64(weight.shape[0]) + v) * num_heads + head) < drop_level:
-                self_weight[v, head] = -self_weight[v, head]
+            total = weight.dtype.type(0)
+            if has_self:
+                total += self_weight[v, head]
+            for e in range(begin, end):
+                if inclusion_weight.shape[0] > 0:
+                    weight[e, head] *= inclusion_weight[e]
+                total += weight[e, head]
+            scale = weight.dtype.type(1) / total if total > 0 else total
+            for e in range(begin, end):
+                weight[e, head] *= scale
+            if has_self:
+                self_weight[v, head] *= scale
+
+
+@inline
+def _exponentials(values, begin, end):
+    for k in range(begin, end):
+        values[k] = exponential(values[k])
+
+
+@inline
+def _drop(tile, indptr, drop_level, key, weight, self_weight):
+    """Turns the sign of the weights of a tile that are dropped."""
+    num_heads = np.uint64(weight.shape[1])
+    first_edge, last_edge = np.uint64(indptr[tile[0]]), np.uint64(indptr[tile[1]])
+    _turn_signs(weight.reshape(-1), first_edge * num_heads, last_edge * num_heads, np.uint64(0), drop_level, key)
+    if self_weight.shape[0] > 0:
+        values, after = self_weight.reshape(-1), np.uint64(weight.size)
+        _turn_signs(values, tile[0] * num_heads, tile[1] * num_heads, after, drop_level, key)
+
+
+@inline
+def _turn_signs(values, begin, end, after, drop_level, key):
+    for k in range(begin, end):
+        if _draw(key, after + k) < drop_level:
+            values[k] = -values[k]
 
 
 @inline
@@ -270,19 +310,26 @@ def _draw(key, position):
 
 
 @inline
-def _sum_rows(v, begin, end, indices, keep_scale, x, weight, self_weight, out):
+def _sum_rows(tile, indptr, indices, keep_scale, x, weight, self_weight, out):
     num_heads, num_channels = np.uint64(out.shape[1]), np.uint64(out.shape[2])
-    for head in range(num_heads):
-        for c in range(num_channels):
-            out[v, head, c] = 0
-        if self_weight.shape[0] > 0:
-            p, m = _split(self_weight[v, head], keep_scale)
-            _add_scaled(out, v, head, p * m, x, v)
-    for e in range(begin, end):
-        u = np.uint64(indices[e])
+    for v in range(*tile):
         for head in range(num_heads):
-            p, m = _split(weight[e, head], keep_scale)
-            _add_scaled(out, v, head, p * m, x, u)
+            for c in range(num_channels):
+                out[v, head, c] = 0
+            if self_weight.shape[0] > 0:
+                p, m = _split(self_weight[v, head], keep_scale)
+                _add_scaled(out, v, head, p * m, x, v)
+        begin, end = _edges(indptr, v)
+        for e in range(begin, end):
+            u = np.uint64(indices[e])
+            for head in range(num_heads):
+                p, m = _split(weight[e, head], keep_scale)
+                _add_scaled(out, v, head, p * m, x, u)
+
+
+@inline
+def _edges(indptr, v):
+    return np.uint64(indptr[v]), np.uint64(indptr[v + np.uint64(1)])
 
 
 @inline

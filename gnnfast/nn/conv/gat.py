@@ -11,8 +11,10 @@ from torch_geometric.typing import OptPairTensor, OptTensor
 
 from gnnfast.graph import Block
 from gnnfast.nn.attention import gat_attention
+from gnnfast.nn.conv.attention import attends_first
 from gnnfast.nn.conv.refuse import refuse_on_block
 from gnnfast.nn.linear import linear
+from gnnfast.nn.linear_by_head import linear_by_head
 
 
 class GATConv(torch_geometric.nn.GATConv):
@@ -62,12 +64,24 @@ class GATConv(torch_geometric.nn.GATConv):
         block = edge_index
         scores = self._scores(x, block.num_dst)
         dropout = self.dropout if self.training else 0.0
-        rows = linear(x, self.lin.weight).view(-1, self.heads, self.out_channels)
-        out = gat_attention(rows, *scores, block, self.negative_slope, self.add_self_loops, dropout)
-        out = out.flatten(1) if self.concat else out.mean(dim=1)
+        attention = (*scores, block, self.negative_slope, self.add_self_loops, dropout)
+        if attends_first(block, x, self.heads, self.out_channels):
+            out = self._transform(gat_attention(x.unsqueeze(1), *attention))
+        else:
+            rows = linear(x, self.lin.weight).view(-1, self.heads, self.out_channels)
+            out = gat_attention(rows, *attention)
+            out = out.flatten(1) if self.concat else out.mean(dim=1)
         if self.res is not None:
             out = out + self.res(x[: block.num_dst])
         return out if self.bias is None else out + self.bias
+
+    def _transform(self, x: Tensor) -> Tensor:
+        """`W x` of rows `(num_dst, heads, in_channels)`, each head by its part of W."""
+        weight = self.lin.weight.view(self.heads, self.out_channels, -1)
+        if self.concat:
+            return linear_by_head(x, weight).flatten(1)
+        mean: Tensor = linear(x.flatten(1), weight.transpose(0, 1).flatten(1)) / self.heads
+        return mean
 
     def _scores(self, x: Tensor, num_dst: int) -> tuple[Tensor, Tensor]:
         """`a_src W x` of all sources and `a_dst W x` of the destinations, `(rows, heads)` each."""
