@@ -3,14 +3,14 @@
 import numpy as np
 
 from gnnfast.kernels.cpu.bfloat16 import rounded_to
-from gnnfast.kernels.cpu.compile import copy_past_caches, finish_copies, kernel, prefetch
+from gnnfast.kernels.cpu.compile import copy_past_caches, finish_copies, inline, kernel, prefetch
 
-_ROWS_AHEAD = 4
+_BYTES_AHEAD = 1 << 13  # of rows that are asked for before they are needed
 _WORDS_PER_LINE = 16  # of 4 bytes, in a cache line of 64
-# What is larger than a share of the last cache, in rows of many lines, is written past the caches: a line that is not
-# read before it is written saves a third of the traffic.
+# What is larger than a share of the last cache, in rows of several lines, is written past the caches: a line that is
+# not read before it is written saves a third of the traffic.
 _STREAMED_BYTES = 1 << 22
-_STREAMED_ROW_BYTES = 1 << 10
+_STREAMED_ROW_BYTES = 1 << 8
 
 
 @kernel
@@ -29,11 +29,12 @@ def gather_rows(rows, ids, out):
         and row_bytes % 16 == 0
         and out.ctypes.data % 16 == 0
     )
+    ahead = _rows_ahead(row_bytes)
     for i in range(ids.size):
-        if i + _ROWS_AHEAD < ids.size:
-            ahead = ids[i + _ROWS_AHEAD] * num_words
+        if i + ahead < ids.size:
+            start = ids[i + ahead] * num_words
             for word in range(0, num_words, _WORDS_PER_LINE):
-                prefetch(rows, ahead + word)
+                prefetch(rows, start + word)
         source = ids[i]
         if streams:
             copy_past_caches(rows, source * num_words, out, i * num_words, num_words)
@@ -53,14 +54,20 @@ def gather_rounded(rows, ids, out):
     out   uint16 (num_ids, num_columns)      filled with bit patterns
     """
     num_columns = rows.shape[1]
+    ahead = _rows_ahead(num_columns * rows.itemsize)
     for i in range(ids.size):
-        if i + _ROWS_AHEAD < ids.size:
-            ahead = ids[i + _ROWS_AHEAD] * num_columns
+        if i + ahead < ids.size:
+            start = ids[i + ahead] * num_columns
             for column in range(0, num_columns, _WORDS_PER_LINE):
-                prefetch(rows, ahead + column)
+                prefetch(rows, start + column)
         source = np.uint64(ids[i])
         for column in range(num_columns):
             out[i, column] = rounded_to(out, rows[source, column])
+
+
+@inline
+def _rows_ahead(row_bytes):
+    return min(max(_BYTES_AHEAD // max(row_bytes, 1), 4), 32)
 
 
 @kernel
