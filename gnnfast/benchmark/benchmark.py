@@ -17,7 +17,10 @@ from gnnfast.benchmark.graphs import GraphFiles, seed_batches
 from gnnfast.benchmark.machine import MachineLimits, machine_facts, measure_limits
 from gnnfast.benchmark.peers.process import Systems
 from gnnfast.benchmark.settings import BenchmarkSettings
+from gnnfast.benchmark.stages.epoch import compare_epochs
+from gnnfast.benchmark.stages.kernel import compare_kernels
 from gnnfast.benchmark.stages.loader import compare_loaders
+from gnnfast.benchmark.stages.memory import measure_memory
 from gnnfast.benchmark.stages.sampler import compare_samplers
 from gnnfast.benchmark.stages.step import compare_steps
 from gnnfast.runtime.versions import versions
@@ -27,7 +30,10 @@ _PRODUCT_ROWS = 50_000  # as in the layer of a step that computes most
 _STAGES: dict[str, Callable[[Bench], Comparison]] = {
     "sampler": compare_samplers,
     "loader": compare_loaders,
+    "kernel": compare_kernels,
     "step": compare_steps,
+    "epoch": compare_epochs,
+    "memory": measure_memory,
 }
 _HOW_TO_GET = {
     "torch_sparse": "pip install torch_scatter torch_sparse --no-build-isolation",
@@ -92,7 +98,10 @@ def benchmark(
     limits = measure_limits(settings.threads, facts["num_nodes"], facts["num_edges"], num_features, shape)
     missing = missing_peers(settings)
     comparisons = {}
-    with tempfile.TemporaryDirectory(prefix="gnnfast-bench-") as folder, Systems(settings.dgl_python) as systems:
+    with (
+        tempfile.TemporaryDirectory(prefix="gnnfast-bench-") as folder,
+        Systems(settings.threads, settings.dgl_python) as systems,
+    ):
         seeds = Path(folder) / "seeds.npy"
         np.save(seeds, seed_batches(files.array("train"), settings.batch_size, _NUM_BATCHES).numpy())
         peers = [peer for peer in settings.peers if peer not in missing]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from gnnfast.benchmark.settings import BenchmarkSettings
 from gnnfast.benchmark.timing import Timing, in_turns
 from gnnfast.benchmark.work import Work
 
+DRAWN = {"torch_sparse": "once", "pyg_lib": "once", "graphbolt": "layer"}
 _TOLERANCE = 0.03  # between the sizes of two systems' mini-batches
 
 
@@ -25,6 +27,7 @@ class Side:
     Args:
         system: "gnnfast", one of `PEERS`, or in the stage kernel a library.
         conv: Of the model; the operation, in the stage kernel.
+        drawn: When neighbors are: "once" for each node, or for every "layer" anew.
         variant: See the peer's `prepare`.
         num_threads: Of its computations.
         num_workers: Of its loader.
@@ -33,17 +36,11 @@ class Side:
 
     system: str
     conv: str = ""
+    drawn: str = ""
     variant: str = ""
     num_threads: int = 1
     num_workers: int = 0
     keeps_freed_memory: bool = True
-
-    @property
-    def convention(self) -> str:
-        """When neighbors are drawn: "once" for each node, or for every "layer" anew."""
-        if self.system == "gnnfast":
-            return self.variant
-        return {"graphbolt": "layer", "torch_sparse": "once", "pyg_lib": "once"}.get(self.system, "")
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,6 @@ class Row:
         """Everything, as JSON has it."""
         return {
             **asdict(self.side),
-            "convention": self.side.convention,
             "median_seconds": self.timing.median,
             "interquartile_range_seconds": self.timing.spread,
             "seconds": self.timing.seconds,
@@ -156,7 +152,7 @@ class Bench:
             list(settings.fanouts),
             side.num_threads,
             side.system,
-            side.variant,
+            side.drawn if side.system == "gnnfast" else side.variant,
             side.num_workers,
             side.conv,
             settings.hidden_channels,
@@ -172,16 +168,26 @@ class Bench:
         calls_in_a_row: int = 1,
         warm_up: bool = True,
         min_rounds: int = 3,
+        process: str | None = None,
     ) -> list[Row]:
         """Times the sides in turns. A peer that fails leaves a note instead of a row.
+
+        Args:
+            stage: What all sides do.
+            sides: Who.
+            notes: Where failures are noted.
+            calls_in_a_row, warm_up, min_rounds: See `in_turns`.
+            process: The system whose process they all run in; None means that of each.
 
         Raises:
             PeerError: If gnnfast itself fails.
         """
         cases: dict[Side, _Forgiving] = {}
-        for side in sides:
+        # All begin to import at once.
+        processes = [self.systems.process(process or side.system, side.keeps_freed_memory) for side in sides]
+        for side, peer in zip(sides, processes, strict=True):
             try:
-                case = self.systems.process(side.system, side.keeps_freed_memory).prepare(self.request(stage, side))
+                case = peer.prepare(self.request(stage, side))
                 cases[side] = _Forgiving(case, side, notes)
             except PeerError as error:
                 _note(notes, side, error)
@@ -214,7 +220,8 @@ class _Forgiving:
     def forget(self) -> None:
         """Gives up what the case holds."""
         if self._case is not None:
-            self._case.forget()
+            with contextlib.suppress(PeerError):
+                self._case.forget()
 
 
 def _note(notes: list[str], side: Side, error: PeerError) -> None:
@@ -225,14 +232,14 @@ def _note(notes: list[str], side: Side, error: PeerError) -> None:
 
 
 def sizes_note(rows: Sequence[Row]) -> list[str]:
-    """Whether systems of one convention drew mini-batches of one size."""
+    """Whether systems that draw alike drew mini-batches of one size."""
     notes = []
-    for convention in ("once", "layer"):
-        sizes = {row.side.system: row.facts for row in rows if row.side.convention == convention}
+    for drawn in ("once", "layer"):
+        sizes = {row.side.system: row.facts for row in rows if row.side.drawn == drawn}
         ours = sizes.pop("gnnfast", None)
         if ours is None:
             continue
-        text = f"mini-batches, {convention}: gnnfast {ours['nodes']:,.0f} nodes, {ours['edges']:,.0f} edges"
+        text = f"mini-batches, drawn {drawn}: gnnfast {ours['nodes']:,.0f} nodes, {ours['edges']:,.0f} edges"
         for system, theirs in sizes.items():
             text += f"; {system} {theirs['nodes']:,.0f}, {theirs['edges']:,.0f}"
             if any(abs(theirs[size] / ours[size] - 1) > _TOLERANCE for size in ("nodes", "edges")):

@@ -10,13 +10,13 @@ from gnnfast.benchmark.machine import MachineLimits
 if TYPE_CHECKING:
     from rich.table import Table
 
-_SYSTEMS = {"torch_sparse": "PyG, torch_sparse", "pyg_lib": "PyG, pyg-lib", "graphbolt": "DGL, GraphBolt"}
+_SYSTEMS = {"torch_sparse": "PyG, torch_sparse", "pyg_lib": "PyG, pyg-lib", "graphbolt": "DGL, GraphBolt", "pyg": "PyG"}
 
 
-def table(comparison: Comparison, title: str) -> Table:
+def table(comparison: Comparison) -> Table:
     """A row per side; columns that no row fills are left out.
 
-    Ratios are to gnnfast's quickest row of the same model, operation and convention; "same malloc" to that with the
+    Ratios are to gnnfast's quickest row of the same model or operation that draws alike; "same malloc" to that with the
     same setting of the allocator.
     """
     from rich.table import Table
@@ -24,7 +24,7 @@ def table(comparison: Comparison, title: str) -> Table:
     rows = comparison.rows
     cells = [_cells(row, rows) for row in rows]
     columns = [name for name in cells[0] if any(cell[name] for cell in cells)] if cells else []
-    out = Table(title=f"{comparison.stage}: {title}", title_justify="left")
+    out = Table()
     for name in columns:
         out.add_column(name, justify="left" if name in ("model", "drawn", "system", "setting") else "right")
     for before, (row, cell) in zip([None, *rows], zip(rows, cells, strict=True), strict=False):
@@ -40,7 +40,8 @@ def _cells(row: Row, rows: list[Row]) -> dict[str, str]:
     has_malloc = any(not other.side.keeps_freed_memory for other in rows)
     setting = [side.variant if side.system != "gnnfast" else ""]
     if has_workers:
-        setting.append(f"{side.num_workers} {'threads' if side.system == 'gnnfast' else 'workers'}")
+        workers = row.facts.get("workers", side.num_workers)
+        setting.append(f"{workers} {'threads' if side.system == 'gnnfast' else 'workers'}")
     elif side.system == "graphbolt" and any(other.side.num_threads != side.num_threads for other in rows):
         setting.append(f"{side.num_threads} threads")
     if has_malloc:
@@ -49,7 +50,7 @@ def _cells(row: Row, rows: list[Row]) -> dict[str, str]:
     outside = row.facts.get("outside_to_memory_limit")
     return {
         "model": side.conv,
-        "drawn": side.convention,
+        "drawn": side.drawn,
         "system": _SYSTEMS.get(side.system, side.system),
         "setting": ", ".join(filter(None, setting)),
         "ms": _milliseconds(row.timing.median),
@@ -59,8 +60,14 @@ def _cells(row: Row, rows: list[Row]) -> dict[str, str]:
         "memory limit": "" if limit is None else _milliseconds(limit.memory_seconds),
         "product limit": "" if limit is None or not limit.product_seconds else _milliseconds(limit.product_seconds),
         "of limit": "" if row.share is None else f"{row.share:.0%}",
+        "training": _gibibytes(row.facts.get("training_bytes_beside")),
+        "inference": _gibibytes(row.facts.get("inference_bytes_beside")),
         "outside products": "" if outside is None else f"{outside:.2f} x memory",
     }
+
+
+def _gibibytes(num_bytes: int | None) -> str:
+    return "" if num_bytes is None else f"{num_bytes / 2**30:.2f} GiB"
 
 
 def _milliseconds(seconds: float) -> str:
@@ -74,7 +81,7 @@ def _ratio(row: Row, rows: list[Row], same_malloc: bool) -> str:
         for other in rows
         if other.side.system == "gnnfast"
         and other.side.conv == row.side.conv
-        and other.side.convention in (row.side.convention, "")
+        and other.side.drawn == row.side.drawn
         and other.side.keeps_freed_memory in ((row.side.keeps_freed_memory,) if same_malloc else (True,))
     ]
     return f"{row.timing.median / min(ours):.2f}" if ours else ""

@@ -105,3 +105,38 @@ def _layer(
     # Adam reads a gradient, and reads and writes a weight and its two moments.
     moved += 4 * 7 * parameters if training else 0
     return Work(moved, 2 * passes * products)
+
+
+def operation_bytes(operation: str, block: Shape, channels: int, heads: int) -> float:
+    """What a single operation of the stage kernel reads and writes.
+
+    Args:
+        operation: "sum forward", "sum backward", the same of mean, max and attention; gather, relabel, transpose.
+        block: On which.
+        channels: Of the rows, in float32.
+        heads: Of attention.
+    """
+    num_dst, num_src, num_edges = block
+    row, edges = 4 * channels, 4 * num_edges
+    sums = {
+        # The rows heard along edges, the edges, and what they are summed to.
+        "forward": row * (num_edges + num_dst) + edges,
+        "backward": row * (num_edges + num_src) + edges,
+    }
+    if operation.startswith("max"):
+        # Who won, written; and read, with the gradient, where each row of it goes to at most one source.
+        return {"forward": sums["forward"] + row * num_dst, "backward": row * (3 * num_dst + num_src)}[operation[4:]]
+    if operation.startswith("attention"):
+        scores = 4 * heads * (num_src + num_dst)
+        # Weights are read again on the way back, and the rows once more for the gradients of the weights.
+        return {
+            "forward": sums["forward"] + scores + edges * heads,
+            "backward": sums["backward"] + row * (num_edges + num_dst) + 2 * edges * heads + 2 * scores,
+        }[operation[10:]]
+    return {
+        "gather": 2 * row * num_src,
+        # Ids in, numbers out; the nodes in their order.
+        "relabel": (8 + 4) * num_edges + 8 * num_src,
+        # Edges in; destinations and positions out.
+        "transpose": 3 * edges + 8 * (num_dst + num_src),
+    }.get(operation) or sums[operation.partition(" ")[2]]

@@ -37,7 +37,8 @@ def _job(config: DictConfig) -> None:
         )
 
         def show(comparison: Comparison) -> None:
-            console.print(table(comparison, title))
+            console.print(f"{comparison.stage}: {title}", markup=False, highlight=False)
+            console.print(table(comparison))
             for note in comparison.notes:
                 console.print(note, markup=False, highlight=False)
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from time import perf_counter
 
@@ -88,7 +89,11 @@ def _with_features(pipe, request):
 
 
 def _array(request, name):
-    folder = Path(request["graph"])
+    return _read(Path(request["graph"]), name)
+
+
+@cache
+def _read(folder, name):
     mapped = name == "x" and json.loads((folder / "graph.json").read_text())["memory_mapped"]
     return torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c" if mapped else None))
 
@@ -99,9 +104,12 @@ def _endless(pipe):
 
 
 def _facts(batches):
+    import dgl
+
     edges = [sum(layer.sampled_csc.indices.numel() for layer in batch.sampled_subgraphs) for batch in batches]
     nodes = [batch.input_nodes.numel() for batch in batches]
-    return {"nodes": sum(nodes) / len(nodes), "edges": sum(edges) / len(edges)}
+    versions = {"torch": torch.__version__, "dgl": dgl.__version__}
+    return {"nodes": sum(nodes) / len(nodes), "edges": sum(edges) / len(edges), "versions": versions}
 
 
 class _Model(torch.nn.Module):

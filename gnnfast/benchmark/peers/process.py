@@ -28,16 +28,19 @@ class PeerProcess:
     """A process that prepares cases and runs them when told to, so that several sides take turns.
 
     Args:
-        system: "gnnfast" or one of `PEERS`.
+        system: "gnnfast", one of `PEERS`, or "kernels" for single operations of several libraries.
         keeps_freed_memory: Whether its allocator keeps what is freed, as gnnfast's commands do; or is as it comes.
         python: The interpreter, for GraphBolt.
+        num_threads: That it may compute on.
     """
 
-    def __init__(self, system: str, keeps_freed_memory: bool = True, python: str | None = None):
+    def __init__(self, system: str, keeps_freed_memory: bool = True, python: str | None = None, num_threads: int = 1):
         self.system = system
-        environment = {**os.environ, **(_KEEPS_FREED_MEMORY if keeps_freed_memory else {})}
+        # Libraries with an OpenMP of their own do not hear what torch is told.
+        environment = {**os.environ, "OMP_NUM_THREADS": str(num_threads)}
+        environment |= _KEEPS_FREED_MEMORY if keeps_freed_memory else {}
         if python is None:
-            module = "gnnfast" if system == "gnnfast" else "pyg"
+            module = system if system in ("gnnfast", "kernels") else "pyg"
             command = [sys.executable, "-m", "gnnfast.benchmark.peers.serve", f"gnnfast.benchmark.peers.{module}"]
             environment["PYTHONPATH"] = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         else:
@@ -112,7 +115,8 @@ class PeerCase:
 class Systems:
     """All processes of a benchmark, started when first needed."""
 
-    def __init__(self, dgl_python: str | None = None):
+    def __init__(self, num_threads: int, dgl_python: str | None = None):
+        self._num_threads = num_threads
         self._dgl_python = dgl_python
         self._processes: dict[tuple[str, bool], PeerProcess] = {}
 
@@ -121,7 +125,7 @@ class Systems:
         key = (system, keeps_freed_memory)
         if key not in self._processes:
             python = self._dgl_python if system == "graphbolt" else None
-            self._processes[key] = PeerProcess(system, keeps_freed_memory, python)
+            self._processes[key] = PeerProcess(system, keeps_freed_memory, python, self._num_threads)
         return self._processes[key]
 
     def close(self) -> None:

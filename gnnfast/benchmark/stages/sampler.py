@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gnnfast.benchmark.comparison import Bench, Comparison, Limit, Row, Side, sizes_note
+from gnnfast.benchmark.comparison import DRAWN, Bench, Comparison, Limit, Row, Side, sizes_note
 from gnnfast.benchmark.work import Work, sampled_lines
 
 _IN_A_ROW = 5
@@ -12,10 +12,10 @@ _IN_A_ROW = 5
 
 def compare_samplers(bench: Bench) -> Comparison:
     """One thread each; GraphBolt, which draws on several, also with all."""
-    sides = [Side("gnnfast", variant=convention) for convention in ("once", "layer")]
-    sides += [Side(peer) for peer in bench.peers]
+    sides = [Side("gnnfast", drawn=drawn) for drawn in ("once", "layer")]
+    sides += [Side(peer, drawn=DRAWN[peer]) for peer in bench.peers]
     if "graphbolt" in bench.peers and bench.settings.threads > 1:
-        sides.append(Side("graphbolt", num_threads=bench.settings.threads))
+        sides.append(Side("graphbolt", drawn="layer", num_threads=bench.settings.threads))
     notes: list[str] = []
     rows = bench.compare("sampler", sides, notes, calls_in_a_row=_IN_A_ROW)
     return Comparison("sampler", with_limits(rows, bench), [*sizes_note(rows), *notes])
@@ -23,15 +23,13 @@ def compare_samplers(bench: Bench) -> Comparison:
 
 def with_limits(rows: list[Row], bench: Bench, num_features: int = 0) -> list[Row]:
     """Adds what drawing, and gathering features, takes at least on one thread."""
-    limits = {
-        row.side.convention: sampling_limit(row, bench, num_features) for row in rows if row.side.system == "gnnfast"
-    }
-    return [replace(row, limit=limits[row.side.convention]) for row in rows]
+    limits = {row.side.drawn: sampling_limit(row, bench, num_features) for row in rows if row.side.system == "gnnfast"}
+    return [replace(row, limit=limits[row.side.drawn]) for row in rows]
 
 
 def sampling_limit(row: Row, bench: Bench, num_features: int) -> Limit:
     """Of one of gnnfast's rows."""
-    lines = sampled_lines(row.facts["blocks"], row.side.convention == "once")
+    lines = sampled_lines(row.facts["blocks"], row.side.drawn == "once")
     sampling = Limit.of(Work(64 * lines), 64 * bench.limits.lines_one)
     if num_features == 0:
         return sampling
