@@ -7,6 +7,7 @@ from gnnfast.kernels.cpu.random import mix, node_key, random_below
 
 _AHEAD = 16  # nodes or edges whose memory is asked for before it is needed
 _ONE = np.uint64(1)  # unsigned, as positions are: numba then need not ask whether one counts from the end
+_BITS = 64
 _SCAN_LIMIT = 32  # up to here a linear scan for repeats beats a hash table
 
 
@@ -23,18 +24,19 @@ def count_neighbors(indptr, dst_nodes, fanout, replace, out_indptr):
     Returns whether every in-edge of every destination will be drawn exactly once.
     """
     complete = True
+    most = np.iinfo(np.int64).max if fanout < 0 else fanout
+    draws_again = replace and fanout >= 0
+    total = 0
     out_indptr[0] = 0
     for i in range(dst_nodes.size):
         if i + _AHEAD < dst_nodes.size:
             prefetch(indptr, dst_nodes[i + _AHEAD])
         node = np.uint64(dst_nodes[i])
         degree = indptr[node + _ONE] - indptr[node]
-        if fanout < 0 or (degree <= fanout and not replace):
-            count = degree
-        else:
-            count = fanout if degree > 0 else 0
-            complete = complete and count == 0
-        out_indptr[i + 1] = out_indptr[i] + count
+        count = fanout * (degree > 0) if draws_again else min(degree, most)
+        complete &= count == (0 if draws_again else degree)
+        total += count
+        out_indptr[i + 1] = total
     return complete
 
 
@@ -62,13 +64,22 @@ def sample_neighbors(indptr, dst_nodes, layer_key, fanout, replace, out_indptr, 
             for k in range(degree):
                 out_edges[out_indptr[i] + k] = first_edge + k
             continue
+        key = node_key(layer_key, node)
+        if degree <= _BITS and not replace:
+            # As below, with the edges drawn so far as bits of one number.
+            drawn = np.uint64(0)
+            for k in range(fanout):
+                bound = degree - fanout + k + 1
+                edge = random_below(key, k, bound)
+                edge = bound - 1 if (drawn >> np.uint64(edge)) & _ONE else edge
+                drawn |= _ONE << np.uint64(edge)
+                out_edges[out_indptr[i] + k] = first_edge + edge
+            continue
         out = out_edges[out_indptr[i] : out_indptr[i + 1]]
         if replace:
-            key = node_key(layer_key, node)
             for k in range(out.size):
                 out[k] = first_edge + random_below(key, k, degree)
         else:
-            key = node_key(layer_key, node)
             if fanout > _SCAN_LIMIT:
                 # Made for the first node that needs it: most graphs hold none, whatever the fanout.
                 slots = _empty_table(fanout) if slots.size == 0 else slots

@@ -46,13 +46,14 @@ def relabel_dense(indices, edges, local_of, nodes, count, out_indices):
     for e in range(edges.size):
         if e + _AHEAD < edges.size:
             prefetch(local_of, out_indices[e + _AHEAD])
+        # Every node is written behind the last one, and stays there if it is new: nothing to mispredict.
         node = np.uint32(out_indices[e])
         local = local_of[node]
-        if local < 0:
-            local = np.int32(count)
-            local_of[node] = local
-            nodes[count] = node
-            count += 1
+        is_new = local < 0
+        local = np.int32(count) if is_new else local
+        local_of[node] = local
+        nodes[np.uint64(count)] = node
+        count += is_new
         out_indices[e] = local
     return count
 
