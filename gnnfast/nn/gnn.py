@@ -233,18 +233,15 @@ class GNN(BasicGNN):
 
         Memory bounds of inference are made of it: at most five tensors of this width are alive at once, beside a few
         numbers per edge. The compiled kernels for the CPU sum, average and maximize without such a tensor: 0 for GCN,
-        SAGE and GIN, `heads` for GAT; GATv2 scores every channel, `heads * channels`. Plain torch, on other devices,
-        also has all messages in memory.
+        SAGE and GIN, `heads` for attention. Plain torch, on other devices, has all messages in memory.
 
         Args:
             i: Number of the layer, from 0.
         """
         conv = self.convs[i]
         is_on_cpu = next(self.parameters()).device.type == "cpu"
-        if isinstance(conv, GATv2Conv) or (isinstance(conv, GATConv) and not is_on_cpu):
-            return int(conv.heads * conv.out_channels)
-        if isinstance(conv, GATConv):
-            return int(conv.heads)
+        if isinstance(conv, (GATConv, GATv2Conv)):
+            return int(conv.heads if is_on_cpu else conv.heads * conv.out_channels)
         # Aggregated before or after the linear map, as `aggregates_first` decides by block.
         return 0 if is_on_cpu else max(self._widths[i : i + 2])
 

@@ -127,6 +127,59 @@ def test_the_backward_kernels_are_the_gradient_of_the_reference(graph: CSCGraph,
     assert_close(dst, case.gradients[2], rtol=1e-4, atol=1e-4)
 
 
+@given(
+    graph=csc_graphs(weighted=True),
+    num_heads=st.integers(1, 3),
+    num_channels=st.sampled_from([1, 5, 33]),
+    has_self=st.booleans(),
+    drop_level=st.sampled_from([0, 20_000]),
+)
+def test_gatv2_and_its_backward_equal_their_reference(
+    graph: CSCGraph, num_heads: int, num_channels: int, has_self: bool, drop_level: int
+):
+    check_gatv2(graph, num_heads, num_channels, has_self, drop_level)
+
+
+def test_gatv2_sums_gradients_over_all_chunks_of_destinations():
+    num_nodes = 2 * cpu.CHUNK + 77
+    edge_index = torch.randint(0, num_nodes, (2, 4000), generator=torch.Generator().manual_seed(0))
+    check_gatv2(CSCGraph.from_edge_index(edge_index, num_nodes, torch.ones(4000)), 2, 8, True, 20_000)
+
+
+def check_gatv2(graph: CSCGraph, num_heads: int, num_channels: int, has_self: bool, drop_level: int) -> None:
+    num_nodes, draw = graph.num_nodes, partial(rows, dtype=torch.float64)
+    x, asking, g = (draw(num_nodes, num_heads, num_channels, seed=seed) for seed in (1, 2, 3))
+    attention, inclusion = draw(num_heads, num_channels, seed=4), graph.edge_weight.double()
+    inputs = [tensor.clone().requires_grad_() for tensor in (x, asking, attention)]
+    src, dst = graph.to_edge_index()
+    score = (F.leaky_relu(inputs[0][src] + inputs[1][dst], SLOPE) * inputs[2]).sum(-1)
+    self_score = (F.leaky_relu(inputs[0] + inputs[1], SLOPE) * inputs[2]).sum(-1) if has_self else None
+    indices = (graph.indptr, graph.indices)
+    expected = reference.attend(*indices, score, self_score, inclusion, drop_level, 9, inputs[0])
+    gradients = torch.autograd.grad((expected * g).sum(), inputs)
+
+    def empty(*shape: int) -> Tensor:
+        return torch.full(shape, torch.nan, dtype=torch.float64)
+
+    weight, edge_gradient = empty(graph.num_edges, num_heads), empty(graph.num_edges, num_heads)
+    own, self_gradient = (empty(num_nodes if has_self else 0, num_heads) for _ in range(2))
+    out, x_gradient, asking_gradient = (torch.full_like(x, torch.nan) for _ in range(3))
+    mean, chunks = empty(num_nodes, num_heads), empty(-(-num_nodes // cpu.CHUNK), num_heads, num_channels)
+    block, transpose = arrays(*indices), arrays(*graph.to_block().transpose)
+    scale = 65_536 / (65_536 - drop_level)
+    draws = (np.uint64(drop_level), scale, np.uint64(9))
+    query = arrays(asking, attention)
+    cpu.gatv2(0, num_nodes, *block, *query, inclusion.numpy(), SLOPE, *draws, *arrays(x, weight, own, out))
+    assert_close(out, expected.detach())
+    cpu.row_dots(0, num_nodes, *arrays(g, out, mean))
+    tensors = arrays(x, weight, own, g, mean, edge_gradient, self_gradient, x_gradient)
+    cpu.gatv2_backward(0, num_nodes, *transpose, *query, SLOPE, scale, *tensors)
+    tensors = arrays(x, edge_gradient, self_gradient, asking_gradient, chunks)
+    cpu.gatv2_asking_backward(0, len(chunks), *block, *query, SLOPE, *tensors)
+    for ours, theirs in zip((x_gradient, asking_gradient, chunks.sum(0)), gradients, strict=True):
+        assert_close(ours, theirs)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_exponentials_are_right_to_the_last_digits(dtype: type):
     values = np.concatenate([np.linspace(-87, 0, 100_001), [-np.inf, -88, -1000]]).astype(dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from torch.testing import assert_close
 import gnnfast.nn
 from gnnfast.graph import Block, CSCGraph
 from gnnfast.nn import GATConv
-from gnnfast.nn.attention import gat_attention
+from gnnfast.nn.attention import gat_attention, gatv2_attention
 from gnnfast.nn.conv.attention import attends_first
 from tests.nn.layers import awkward_graph, conv_pair, features, randomize
 from tests.strategies import csc_graphs
@@ -67,6 +67,24 @@ def test_gat_has_the_right_gradients(graph: CSCGraph, heads: int, is_shared: boo
     assert torch.autograd.gradcheck(lambda *scores: attend(rows.detach(), *scores), (src_score, dst_score))
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    graph=csc_graphs(max_nodes=6, max_edges=12),
+    heads=st.integers(1, 2),
+    has_self=st.booleans(),
+    dropout=st.sampled_from([0.0, 0.4]),
+)
+def test_gatv2_has_the_right_gradients(graph: CSCGraph, heads: int, has_self: bool, dropout: float):
+    block = weighted_block(graph)
+    rows, asking = (random(graph.num_nodes, heads, 3, seed=seed) for seed in (0, 1))
+
+    def attend(*inputs: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        return gatv2_attention(*inputs, block, 0.2, has_self, dropout)
+
+    assert torch.autograd.gradcheck(attend, (rows, asking, random(heads, 3, seed=2)))
+
+
 def test_the_operators_keep_the_promises_of_torch_operators(block: Block):
     x, scores = random(6, 2, 5), (random(6, 2, seed=1), random(4, 2, seed=2))
     arrays = (block.indptr, block.indices)
@@ -82,18 +100,58 @@ def test_the_operators_keep_the_promises_of_torch_operators(block: Block):
             torch.library.opcheck(torch.ops.gnnfast.gat_backward, arguments)
 
 
-def test_second_derivatives_are_refused_by_name(block: Block):
-    inputs = [random(6, 2, 5), random(6, 2, seed=1), random(4, 2, seed=2)]
-    gradients = torch.autograd.grad(gat_attention(*inputs, block).square().sum(), inputs, create_graph=True)
+def test_the_operators_of_gatv2_keep_the_promises_of_torch_operators(block: Block):
+    inputs = random(6, 2, 5), random(4, 2, 5, seed=1), random(2, 5, seed=2)
+    arrays = (block.indptr, block.indices)
+    options = (block.inclusion_weight, True, 0.2, 20_000, 7)
+    torch.library.opcheck(torch.ops.gnnfast.gatv2, (*inputs, *arrays, *options, *block.transpose))
+    with torch.no_grad():
+        inputs = tuple(tensor.detach() for tensor in inputs)
+        outputs = torch.ops.gnnfast.gatv2(*inputs, *arrays, *options, *block.transpose)
+        arguments = (random(4, 2, 5).detach(), *inputs, *outputs, *arrays, *block.transpose, 0.2, 1.5)
+        torch.library.opcheck(torch.ops.gnnfast.gatv2_backward, arguments)
+
+
+def inputs_of(attend: Callable[..., Tensor]) -> list[Tensor]:
+    """For a block of six sources and four destinations, two heads."""
+    if attend is gat_attention:
+        return [random(6, 2, 5), random(6, 2, seed=1), random(4, 2, seed=2)]
+    return [random(6, 2, 5), random(4, 2, 5, seed=1), random(2, 5, seed=2)]
+
+
+@pytest.mark.parametrize("attend", [gat_attention, gatv2_attention])
+def test_second_derivatives_are_refused_by_name(attend: Callable[..., Tensor], block: Block):
+    inputs = inputs_of(attend)
+    gradients = torch.autograd.grad(attend(*inputs, block).square().sum(), inputs, create_graph=True)
     for tensor in inputs:
         with pytest.raises(RuntimeError, match=r"differentiated once.* run the layers on block.edge_index"):
             torch.autograd.grad(sum(g.square().sum() for g in gradients), tensor, retain_graph=True)
 
 
-def test_a_node_without_edges_attends_to_itself_or_to_nothing(block: Block):
-    x, scores = random(6, 2, 5), (random(6, 2, seed=1), random(4, 2, seed=2))
-    assert_close(gat_attention(x, *scores, block, add_self_loops=True)[1], x[1])
-    assert gat_attention(x, *scores, block, add_self_loops=False)[1].eq(0).all()
+@pytest.mark.parametrize("attend", [gat_attention, gatv2_attention])
+def test_a_node_without_edges_attends_to_itself_or_to_nothing(attend: Callable[..., Tensor], block: Block):
+    inputs = inputs_of(attend)
+    assert_close(attend(*inputs, block, add_self_loops=True)[1], inputs[0][1])
+    assert attend(*inputs, block, add_self_loops=False)[1].eq(0).all()
+
+
+@pytest.mark.parametrize("attend", [gat_attention, gatv2_attention])
+@pytest.mark.parametrize("add_self_loops", [True, False])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_the_path_of_other_devices_is_that_of_the_kernels(
+    attend: Callable[..., Tensor], add_self_loops: bool, dropout: float, block: Block, monkeypatch: pytest.MonkeyPatch
+):
+    results = []
+    for is_cpu in (True, False):
+        inputs = inputs_of(attend)
+        torch.manual_seed(0)
+        with monkeypatch.context() as patch:
+            if not is_cpu:
+                patch.setattr(Tensor, "is_cpu", False)
+            out = attend(*inputs, block, 0.2, add_self_loops, dropout)
+        results.append((out, *torch.autograd.grad((out * out.detach()).sum(), inputs)))
+    for ours, theirs in zip(*results, strict=True):
+        assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("class_name", ["GATConv", "GATv2Conv"])
@@ -130,6 +188,24 @@ def test_values_and_gradients_are_the_same_bits_for_any_number_of_threads(x_need
         torch.set_num_threads(num_threads)
         torch.manual_seed(0)
         out = gat_attention(x, *scores, block, dropout=0.3)
+        results.append([out.detach(), *torch.autograd.grad(out.square().sum(), inputs)])
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.usefixtures("many_threads")
+def test_gatv2_gives_the_same_bits_for_any_number_of_threads():
+    generator = torch.Generator().manual_seed(0)
+    edge_index = torch.randint(0, 5000, (2, 20_000), generator=generator)
+    edge_index[1, ::3] = 7
+    block = CSCGraph.from_edge_index(edge_index, 5000).to_block()
+    shapes = ((5000, 2, 40), (5000, 2, 40), (2, 40))
+    inputs = [torch.randn(shape, generator=generator, requires_grad=True) for shape in shapes]
+    results = []
+    for num_threads in (1, 2, 3, 8):
+        torch.set_num_threads(num_threads)
+        torch.manual_seed(0)
+        out = gatv2_attention(*inputs, block, dropout=0.3)
         results.append([out.detach(), *torch.autograd.grad(out.square().sum(), inputs)])
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))

@@ -17,6 +17,7 @@ from gnnfast.kernels.cpu.random import random_bits
 _AHEAD = 4  # edges whose row is asked for before it is needed
 _LINE_BYTES = 64
 _TILE = 64  # destinations whose rows stay in the cache from their scores to their sums
+CHUNK = 1024  # destinations whose part of a gradient is summed at once, on any number of threads
 _LANES = 4  # draws of 16 bits in 64
 
 
@@ -181,6 +182,128 @@ def gat_score_backward(
 
 
 @kernel
+def gatv2(
+    first,
+    last,
+    indptr,
+    indices,
+    asking,
+    attention,
+    inclusion_weight,
+    negative_slope,
+    drop_level,
+    keep_scale,
+    key,
+    x,
+    weight,
+    self_weight,
+    out,
+):
+    """As `gat`, where the score of u -> v is <attention, leaky_relu(x[u] + asking[v])>, by head.
+
+    asking     floats (num_dst, heads, channels)    C-contiguous
+    attention  floats (heads, channels)
+    x          floats (num_src, heads, channels)    C-contiguous
+    """
+    for start in range(first, last, _TILE):
+        tile = (np.uint64(start), np.uint64(min(start + _TILE, last)))
+        _gatv2_scores(tile, indptr, indices, asking, attention, negative_slope, x, weight, self_weight)
+        _softmax(tile, indptr, inclusion_weight, weight, self_weight)
+        if drop_level > 0:
+            _drop(tile, indptr, drop_level, key, weight, self_weight)
+        _sum_rows(tile, indptr, indices, keep_scale, x, weight, self_weight, out)
+
+
+@kernel
+def gatv2_backward(
+    first,
+    last,
+    src_indptr,
+    src_indices,
+    src_edges,
+    asking,
+    attention,
+    negative_slope,
+    keep_scale,
+    x,
+    weight,
+    self_weight,
+    g,
+    mean,
+    edge_gradient,
+    self_gradient,
+    x_gradient,
+):
+    """The gradients of scores and of x, for a range of sources; arrays as in `gatv2` and `gat_backward`."""
+    num_heads = np.uint64(g.shape[1])
+    num_src_edges = np.uint64(src_indices.shape[0])
+    for u in range(np.uint64(first), np.uint64(last)):
+        x_gradient[u] = 0
+        if u < np.uint64(self_weight.shape[0]):
+            for head in range(num_heads):
+                p, m = _split(self_weight[u, head], keep_scale)
+                _add_scaled(x_gradient, u, head, p * m, g, u)
+                gradient = p * (m * _dot(g, u, head, x, u) - mean[u, head])
+                self_gradient[u, head] = gradient
+                _add_score_gradient(x_gradient, u, head, gradient, attention, x, u, asking, u, negative_slope)
+        for k in range(np.uint64(src_indptr[u]), np.uint64(src_indptr[u + np.uint64(1)])):
+            if k + np.uint64(_AHEAD) < num_src_edges:
+                v, e = np.uint64(src_indices[k + np.uint64(_AHEAD)]), np.uint64(src_edges[k + np.uint64(_AHEAD)])
+                _prefetch_row(g, v)
+                _prefetch_row(asking, v)
+                prefetch(mean, v * num_heads)
+                prefetch(weight, e * num_heads)
+                prefetch(edge_gradient, e * num_heads)
+            v, e = np.uint64(src_indices[k]), np.uint64(src_edges[k])
+            for head in range(num_heads):
+                p, m = _split(weight[e, head], keep_scale)
+                _add_scaled(x_gradient, u, head, p * m, g, v)
+                gradient = p * (m * _dot(g, v, head, x, u) - mean[v, head])
+                edge_gradient[e, head] = gradient
+                _add_score_gradient(x_gradient, u, head, gradient, attention, x, u, asking, v, negative_slope)
+
+
+@kernel
+def gatv2_asking_backward(
+    first,
+    last,
+    indptr,
+    indices,
+    asking,
+    attention,
+    negative_slope,
+    x,
+    edge_gradient,
+    self_gradient,
+    asking_gradient,
+    attention_gradient,
+):
+    """The gradients of asking and attention from those of the scores, for chunks `first` to `last` of destinations.
+
+    attention_gradient  floats (chunks, heads, channels)    filled with the sum of each chunk of `CHUNK` destinations
+    """
+    num_heads = np.uint64(asking.shape[1])
+    for chunk in range(first, last):
+        attention_gradient[chunk] = 0
+        row = np.uint64(chunk)
+        for v in range(np.uint64(chunk * CHUNK), np.uint64(min((chunk + 1) * CHUNK, asking.shape[0]))):
+            asking_gradient[v] = 0
+            for head in range(num_heads):
+                if self_gradient.shape[0] > 0:
+                    scale = self_gradient[v, head]
+                    _add_score_gradient(asking_gradient, v, head, scale, attention, x, v, asking, v, negative_slope)
+                    _add_scaled_pair(attention_gradient, row, head, scale, x, v, asking, v, negative_slope)
+            for e in range(np.uint64(indptr[v]), np.uint64(indptr[v + np.uint64(1)])):
+                if e + np.uint64(_AHEAD) < np.uint64(indices.shape[0]):
+                    _prefetch_row(x, np.uint64(indices[e + np.uint64(_AHEAD)]))
+                u = np.uint64(indices[e])
+                for head in range(num_heads):
+                    scale = edge_gradient[e, head]
+                    _add_score_gradient(asking_gradient, v, head, scale, attention, x, u, asking, v, negative_slope)
+                    _add_scaled_pair(attention_gradient, row, head, scale, x, u, asking, v, negative_slope)
+
+
+@kernel
 def row_dots(first, last, g, x, out):
     """out[v] = the inner product of g[v] and x[v], by head, of (rows, heads, channels)."""
     for v in range(np.uint64(first), np.uint64(last)):
@@ -220,45 +343,62 @@ def sum_by_source(first, last, indices, edge_value, self_value, out):
 
 @inline
 def _gat_scores(tile, indptr, indices, src_score, dst_score, negative_slope, x, weight, self_weight):
-    """Fills the weights of the tile with scores less the highest of their destination and head."""
-    num_heads, num_edges = np.uint64(weight.shape[1]), np.uint64(indices.shape[0])
+    """Fills the weights of a tile with scores, -infinity for edges that count as absent."""
+    num_heads = np.uint64(weight.shape[1])
     has_self = self_weight.shape[0] > 0
     for v in range(*tile):
         begin, end = _edges(indptr, v)
         for e in range(begin, end):
-            if e + np.uint64(_AHEAD) < num_edges:
+            if e + np.uint64(_AHEAD) < np.uint64(indices.shape[0]):
                 u = np.uint64(indices[e + np.uint64(_AHEAD)])
                 prefetch(src_score, u * num_heads)
                 _prefetch_row(x, u)
         for head in range(num_heads):
-            high = weight.dtype.type(-np.inf)
             if has_self:
-                high = _leaky_relu(src_score[v, head] + dst_score[v, head], negative_slope)
-                self_weight[v, head] = high
+                self_weight[v, head] = _leaky_relu(src_score[v, head] + dst_score[v, head], negative_slope)
             for e in range(begin, end):
                 u = np.uint64(indices[e])
                 score = _leaky_relu(src_score[u, head] + dst_score[v, head], negative_slope)
-                score = -np.inf if has_self and u == v else score
-                weight[e, head] = score
-                high = max(high, score)
-            _subtract(v, begin, end, head, high, weight, self_weight)
+                weight[e, head] = -np.inf if has_self and u == v else score
 
 
 @inline
-def _subtract(v, begin, end, head, high, weight, self_weight):
-    for e in range(begin, end):
-        weight[e, head] -= high
-    if self_weight.shape[0] > 0:
-        self_weight[v, head] -= high
+def _gatv2_scores(tile, indptr, indices, asking, attention, negative_slope, x, weight, self_weight):
+    """As `_gat_scores`."""
+    num_heads = np.uint64(weight.shape[1])
+    has_self = self_weight.shape[0] > 0
+    for v in range(*tile):
+        begin, end = _edges(indptr, v)
+        if has_self:
+            for head in range(num_heads):
+                self_weight[v, head] = _gatv2_score(asking, v, x, v, attention, head, negative_slope)
+        for e in range(begin, end):
+            if e + np.uint64(_AHEAD) < np.uint64(indices.shape[0]):
+                _prefetch_row(x, np.uint64(indices[e + np.uint64(_AHEAD)]))
+            u = np.uint64(indices[e])
+            for head in range(num_heads):
+                score = _gatv2_score(asking, v, x, u, attention, head, negative_slope)
+                weight[e, head] = -np.inf if has_self and u == v else score
+
+
+@inline_unordered
+def _gatv2_score(asking, v, x, u, attention, head, negative_slope):
+    total = x.dtype.type(0)
+    for c in range(np.uint64(x.shape[2])):
+        total += attention[head, c] * _leaky_relu(x[u, head, c] + asking[v, head, c], negative_slope)
+    return total
 
 
 @inline
 def _softmax(tile, indptr, inclusion_weight, weight, self_weight):
-    """Replaces the scores of a tile, none above 0, by their softmax."""
+    """Replaces the scores of a tile by their softmax."""
     num_heads = np.uint64(weight.shape[1])
     has_self = self_weight.shape[0] > 0
-    first_edge, last_edge = np.uint64(indptr[tile[0]]), np.uint64(indptr[tile[1]])
-    _exponentials(weight.reshape(-1), first_edge * num_heads, last_edge * num_heads)
+    for v in range(*tile):
+        begin, end = _edges(indptr, v)
+        for head in range(num_heads):
+            _subtract_highest(v, begin, end, head, weight, self_weight)
+    _exponentials(weight.reshape(-1), np.uint64(indptr[tile[0]]) * num_heads, np.uint64(indptr[tile[1]]) * num_heads)
     if has_self:
         _exponentials(self_weight.reshape(-1), tile[0] * num_heads, tile[1] * num_heads)
     for v in range(*tile):
@@ -276,6 +416,18 @@ def _softmax(tile, indptr, inclusion_weight, weight, self_weight):
                 weight[e, head] *= scale
             if has_self:
                 self_weight[v, head] *= scale
+
+
+@inline
+def _subtract_highest(v, begin, end, head, weight, self_weight):
+    has_self = self_weight.shape[0] > 0
+    high = self_weight[v, head] if has_self else weight.dtype.type(-np.inf)
+    for e in range(begin, end):
+        high = max(high, weight[e, head])
+    for e in range(begin, end):
+        weight[e, head] -= high
+    if has_self:
+        self_weight[v, head] -= high
 
 
 @inline
@@ -339,6 +491,21 @@ def _add_scaled(out, i, head, scale, x, j):
     row = head if x.shape[1] > 1 else np.uint64(0)
     for c in range(np.uint64(out.shape[2])):
         out[i, to, c] += scale * x[j, row, c]
+
+
+@inline
+def _add_score_gradient(out, i, head, scale, attention, x, u, asking, v, negative_slope):
+    """out[i, head] += scale times the gradient of the score of u -> v for x[u, head], and for asking[v, head]."""
+    for c in range(np.uint64(out.shape[2])):
+        slope = _slope(x[u, head, c] + asking[v, head, c], negative_slope)
+        out[i, head, c] += scale * attention[head, c] * slope
+
+
+@inline
+def _add_scaled_pair(out, i, head, scale, x, u, asking, v, negative_slope):
+    """out[i, head] += scale * leaky_relu(x[u, head] + asking[v, head])."""
+    for c in range(np.uint64(out.shape[2])):
+        out[i, head, c] += scale * _leaky_relu(x[u, head, c] + asking[v, head, c], negative_slope)
 
 
 @inline_unordered

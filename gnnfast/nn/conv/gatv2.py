@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 
 import torch_geometric.nn
 from torch import Tensor
-from torch.nn import functional as F
 from torch_geometric.typing import OptTensor, PairTensor
 
 from gnnfast.graph import Block
-from gnnfast.nn.conv.attention import attend
+from gnnfast.nn.attention import gatv2_attention
 from gnnfast.nn.conv.refuse import refuse_on_block
+from gnnfast.nn.linear import linear
 
 
 class GATv2Conv(torch_geometric.nn.GATv2Conv):
@@ -39,16 +39,14 @@ class GATv2Conv(torch_geometric.nn.GATv2Conv):
             pair_of_in_channels=None if isinstance(self.in_channels, int) else self.in_channels,
         )
         block, own = edge_index, x[: edge_index.num_dst]
-        rows = self.lin_l(x).view(-1, self.heads, self.out_channels)
-        asking = rows[: block.num_dst] if self.share_weights else self.lin_r(own).view(-1, *rows.shape[1:])
-        logits = self._score(rows.index_select(0, block.indices) + asking.index_select(0, block.dst_index))
-        self_logits = self._score(rows[: block.num_dst] + asking) if self.add_self_loops else None
+        shape = (-1, self.heads, self.out_channels)
+        rows = linear(x, self.lin_l.weight, self.lin_l.bias).view(shape)
+        asking = rows[: block.num_dst]
+        if not self.share_weights:
+            asking = linear(own, self.lin_r.weight, self.lin_r.bias).view(shape)
         dropout = self.dropout if self.training else 0.0
-        out = attend(rows, block, logits, self_logits, dropout, self.concat)
+        out = gatv2_attention(rows, asking, self.att[0], block, self.negative_slope, self.add_self_loops, dropout)
+        out = out.flatten(1) if self.concat else out.mean(dim=1)
         if self.res is not None:
             out = out + self.res(own)
         return out if self.bias is None else out + self.bias
-
-    def _score(self, pair: Tensor) -> Tensor:
-        score: Tensor = (F.leaky_relu(pair, self.negative_slope) * self.att).sum(-1)
-        return score
