@@ -150,7 +150,8 @@ WAITING = {"shares": with_shares(wait=0.31), "loader_share": 0.98, "torch_thread
         ({"cores": 4}, "OMP_NUM_THREADS=4"),
         ({"cores": 4, "on_gpu": True}, None),
         ({"cores": 4, "torch_threads": 4}, None),
-        ({"shares": with_shares(optimizer=0.3), "can_fuse": True}, "+optimizer.fused=true"),
+        ({"shares": with_shares(optimizer=0.3), "can_fuse": True}, "optimizer.fused=true"),
+        ({"shares": with_shares(optimizer=0.3), "can_fuse": True, "precision": "16-mixed"}, None),
         ({"shares": with_shares(optimizer=0.3)}, None),
     ],
 )  # fmt: skip
