@@ -79,6 +79,6 @@ def gather_values(values, ids, out):
     out     like values (num_ids,)
     """
     for i in range(ids.size):
-        if i + 16 < ids.size:
-            prefetch(values, ids[i + 16])
+        if i + 128 < ids.size:
+            prefetch(values, ids[i + 128])
         out[i] = values[np.uint64(ids[i])]

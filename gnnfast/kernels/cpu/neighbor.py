@@ -5,7 +5,7 @@ import numpy as np
 from gnnfast.kernels.cpu.compile import inline, kernel, prefetch
 from gnnfast.kernels.cpu.random import mix, node_key, random_below
 
-_AHEAD = 16  # nodes or edges whose memory is asked for before it is needed
+_AHEAD = 64  # nodes or edges whose memory is asked for before it is needed
 _ONE = np.uint64(1)  # unsigned, as positions are: numba then need not ask whether one counts from the end
 _BITS = 64
 _SCAN_LIMIT = 32  # up to here a linear scan for repeats beats a hash table

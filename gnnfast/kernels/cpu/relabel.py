@@ -6,7 +6,7 @@ from gnnfast.kernels.cpu.compile import inline, kernel, prefetch
 from gnnfast.kernels.cpu.gather import gather_values
 from gnnfast.kernels.cpu.random import mix
 
-_AHEAD = 16
+_AHEAD = 128
 
 
 @kernel
