@@ -228,7 +228,9 @@ def _note(notes: list[str], side: Side, error: PeerError) -> None:
     if side.system == "gnnfast":
         raise error
     what = " ".join(filter(None, [side.conv, side.variant]))
-    notes.append(f"{error}{f' ({what})' if what else ''}")
+    note = f"{error}{f' ({what})' if what else ''}"
+    if note not in notes:
+        notes.append(note)
 
 
 def sizes_note(rows: Sequence[Row]) -> list[str]:

@@ -8,13 +8,15 @@ from typing import Any
 from gnnfast.benchmark.comparison import DRAWN, Bench, Comparison, Limit, Row, Side, sizes_note
 from gnnfast.benchmark.work import model_work
 
+_IN_A_ROW = 2
+
 
 def compare_steps(bench: Bench) -> Comparison:
     """Model by model, in every system's ways and with both settings of the allocator."""
     rows: list[Row] = []
     notes: list[str] = []
     for conv in bench.settings.models:
-        found = bench.compare("step", _sides(bench, conv), notes)
+        found = bench.compare("step", _sides(bench, conv), notes, _IN_A_ROW)
         ours = {row.side.drawn: row for row in found if row.side.system == "gnnfast"}
         limits = {drawn: step_limit(bench, conv, row.facts["blocks"]) for drawn, row in ours.items()}
         found = [replace(row, limit=limits[row.side.drawn]) for row in found]
