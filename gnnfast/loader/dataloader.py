@@ -22,7 +22,7 @@ from gnnfast.runtime.buffers import BufferPool
 from gnnfast.runtime.cores import available_cores
 from gnnfast.sampler import EpochSampler, LinkSampler, Sampler
 
-_PREFETCHED_BYTES = 1 << 30  # of features in mini-batches made ahead
+_PREFETCHED_BYTES = 1 << 29  # of features in mini-batches made ahead
 STAGES = ("sample", "gather", "transfer", "wait")
 
 
@@ -45,7 +45,7 @@ class DataLoader:
         num_threads: Threads that make mini-batches; 0 makes each when it is asked for, "auto" takes one per core, up to
             four: those that are ahead of the training sleep.
         prefetch: Mini-batches made ahead; at least one per thread, and fewer where their features would fill more than
-            a gigabyte.
+            half a gigabyte.
         device: Where mini-batches go.
         dtype: What features are converted to; None leaves them as they are stored.
         rank: Which share of every step's seeds this loader makes, in [0, world_size).

@@ -8,12 +8,18 @@ to oneDNN; all others, and a torch without it, to `torch.nn.functional.linear`.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
 import torch_geometric.nn
 from torch import Tensor
 from torch.nn import functional as F
+
+# oneDNN, and torch in front of it, keep what they generate per shape, for 1024 shapes: of mini-batches, which rarely
+# have one twice, hundreds of megabytes. Read when the first product is made.
+for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(_cache, "32")
 
 # Multiply-adds below which the call costs more than it saves.
 _SMALLEST_PRODUCT = 1 << 22
@@ -99,6 +105,8 @@ def _weight_gradient(g: Tensor, x: Tensor) -> Tensor:
     """`g^T x`: in single precision as a sum over pieces of rows, which is twice as fast as all at once."""
     if x.dtype == torch.bfloat16:
         return g.t() @ x
+    # oneDNN takes a thousand times as long over rows that do not follow each other.
+    g, x = g.contiguous(), x.contiguous()
     out = x.new_zeros(x.shape[1], g.shape[1])
     for x_rows, g_rows in zip(x.split(_ROWS_AT_ONCE), g.split(_ROWS_AT_ONCE), strict=True):
         out += _product(x_rows.t(), g_rows.t())

@@ -34,6 +34,13 @@ def test_products_and_gradients_equal_torchs(has_bias: bool, dtype: torch.dtype,
 
 
 @needs_onednn
+def test_gradients_may_be_columns_of_others():
+    x, weight, wide = tensors((ROWS, IN), (OUT, IN), (ROWS, 2 * OUT))
+    (gradient,) = torch.autograd.grad(linear(x, weight), weight, wide[:, OUT:])
+    assert_close(gradient, wide[:, OUT:].t() @ x, rtol=1e-3, atol=1e-2)
+
+
+@needs_onednn
 def test_only_what_needs_a_gradient_is_kept():
     x, weight = tensors((ROWS, IN), (OUT, IN))
     assert linear(x.detach(), weight).grad_fn.saved_tensors[1] is None
