@@ -86,8 +86,8 @@ class DataLoader:
             or not 0 <= rank < world_size
         ):
             raise ValueError(
-                "batch_size and prefetch must be at least 1, num_threads auto or at least 0, rank below world_size; got "
-                f"{batch_size=}, {prefetch=}, {num_threads=}, {rank=}, {world_size=}"
+                "batch_size and prefetch must be at least 1, num_threads auto or at least 0, rank below world_size; "
+                f"got {batch_size=}, {prefetch=}, {num_threads=}, {rank=}, {world_size=}"
             )
         self.dataset = dataset
         self.sampler = sampler
