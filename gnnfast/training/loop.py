@@ -68,6 +68,7 @@ def train(
     """
     settings = settings or TrainingSettings()
     check_fit(model, loader, settings, scheduler)
+    _check_clipping(optimizer, settings)
     if settings.profile == "trace" and run_folder is None:
         raise ValueError("training.profile=trace writes trace.json into the run folder: give train a run_folder")
     reset_peak_memory()
@@ -166,6 +167,15 @@ def check_fit(model: Any, loader: DataLoader, settings: TrainingSettings, schedu
             f"but the model has {model.num_layers} layers (model.num_layers): make them equal"
         )
     task_of(dataset, settings).check(model, loader)
+
+
+def _check_clipping(optimizer: Optimizer, settings: TrainingSettings) -> None:
+    is_fused = any(group.get("fused") for group in optimizer.param_groups)
+    if is_fused and settings.precision == "16-mixed" and settings.gradient_clip is not None:
+        raise ValueError(
+            "with training.precision=16-mixed a fused optimizer scales gradients back by itself, after they would be "
+            "clipped: set optimizer.fused=false, or training.gradient_clip=null"
+        )
 
 
 def _launch(settings: TrainingSettings) -> Any:

@@ -131,6 +131,15 @@ def test_gradients_are_clipped():
     assert 0 < float((after - before).norm()) <= 0.00101
 
 
+def test_gradients_that_a_fused_optimizer_scales_cannot_be_clipped():
+    dataset = easy_dataset()
+    model = GNN(dataset.num_features, 4, 2, dataset.num_classes)
+    loader = DataLoader(dataset, NeighborSampler(dataset.graph, [5, 5]), batch_size=150)
+    settings = TrainingSettings(epochs=1, gradient_clip=1.0, precision="16-mixed")
+    with pytest.raises(ValueError, match="optimizer.fused=false"):
+        train(model, loader, torch.optim.Adam(model.parameters(), fused=True), settings)
+
+
 def test_the_learning_rate_follows_its_schedule():
     settings = TrainingSettings(epochs=4, **ON_CPU)
 
