@@ -136,7 +136,7 @@ def test_gradients_that_a_fused_optimizer_scales_cannot_be_clipped():
     model = GNN(dataset.num_features, 4, 2, dataset.num_classes)
     loader = DataLoader(dataset, NeighborSampler(dataset.graph, [5, 5]), batch_size=150)
     settings = TrainingSettings(epochs=1, gradient_clip=1.0, precision="16-mixed")
-    with pytest.raises(ValueError, match="optimizer.fused=false"):
+    with pytest.raises(ValueError, match="fused optimizer"):
         train(model, loader, torch.optim.Adam(model.parameters(), fused=True), settings)
 
 
