@@ -1,6 +1,6 @@
 """`python -m gnnfast`: the command line where the `gnnfast` script is not on the path."""
 
-from gnnfast.cli.main import run
+from gnnfast.cli.main import main
 
 if __name__ == "__main__":
-    run()
+    main()

@@ -9,7 +9,10 @@ import sys
 import pytest
 
 TRAINING = """
-import json, torch
+import json, os
+for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ[cache] = "32"  # as the command line does
+import torch
 from gnnfast.datasets import synthetic
 from gnnfast.loader import DataLoader
 from gnnfast.nn import GNN

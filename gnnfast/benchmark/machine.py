@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnfast.benchmark.settings import available_cores
 from gnnfast.kernels.cpu.gather import gather_rows, gather_values
 from gnnfast.nn.linear import linear
+from gnnfast.runtime.cores import available_cores
 
 _STREAM_BYTES = 1 << 28  # of each array that is streamed through: far more than caches hold
 _MOST_BYTES = 1 << 31  # of an array that rows are gathered from

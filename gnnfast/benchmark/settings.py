@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from gnnfast.runtime.cores import available_cores
+
 STAGES = ("sampler", "loader", "kernel", "step", "epoch", "memory")
 MODELS = ("sage", "gcn", "gin", "gat")
 PEERS = ("torch_sparse", "pyg_lib", "graphbolt")
@@ -76,11 +78,6 @@ class BenchmarkSettings:
     def threads(self) -> int:
         """Threads of every side's computations."""
         return self.num_threads or available_cores()
-
-
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_words(name: str, words: Sequence[str], known: Sequence[str]) -> None:

@@ -8,7 +8,6 @@ from difflib import get_close_matches
 from importlib import import_module
 
 from gnnfast import __version__
-from gnnfast.cli.quick import quick_end
 
 COMMANDS = {
     "train": "one training run; -m sweeps over comma-separated values",
@@ -60,15 +59,13 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(_complain(f"{command!r} is not a command: {hint}"))
     # torch's threads else spin while they wait: half the speed, or a twentieth, where anything else uses the processor.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # oneDNN, and torch in front of it, keep what they generate per shape, for 1024 shapes: of mini-batches, which
+    # rarely have one twice, hundreds of megabytes.
+    for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(cache, "32")
     # A user's own modules: sampler._target_=my_module.MySampler.
     sys.path.append(os.getcwd())
     import_module(f"gnnfast.cli.{command}").main(overrides)
-
-
-def run() -> None:
-    """The `gnnfast` script: `main`, with a quick end."""
-    with quick_end():
-        main()
 
 
 def _complain(message: str) -> int:
@@ -77,4 +74,4 @@ def _complain(message: str) -> int:
 
 
 if __name__ == "__main__":
-    run()
+    main()

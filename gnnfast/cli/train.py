@@ -100,7 +100,7 @@ def train_from(config: DictConfig, folder: Path, datasets: LastDataset) -> float
     sampler = build_sampler(config.sampler, dataset)
     loader = build(config.loader, dataset=dataset, sampler=sampler, seed=config.seed)
     model = build_model(config, dataset)
-    optimizer = build(config.optimizer, params=model.parameters())
+    optimizer = build(fitting(config.optimizer, "optimizer")[0], params=model.parameters())
     scheduler = build(config.scheduler, optimizer=optimizer) if config.scheduler else None
     log.info(_outline(model, loader))
     with TrainingProgress(settings.epochs, len(loader)) as progress:
@@ -168,28 +168,33 @@ def _build_link_model(config: DictConfig, dataset: Any) -> Any:
 
 
 def build_sampler(config: DictConfig, dataset: Any) -> Any:
-    """The sampler on a data set's graph; it gets the training nodes and the labels too, where it asks for them.
+    """The sampler on a data set's graph; it gets the training nodes and the labels too, where it asks for them."""
+    config, parameters = fitting(config, "sampler")
+    if dataset.task == "link":
+        known = {"graph": dataset.graph, **_ranges(config, dataset)}
+    else:
+        known = {"graph": dataset.graph, "seed_nodes": dataset.train_ids, "labels": dataset.labels}
+    return build(config, **{name: value for name, value in known.items() if name == "graph" or name in parameters})
 
-    Where `sampler._target_` alone was replaced on the command line, the rest of the config still speaks of the built-in
-    sampler: what the user's class does not take, and nobody asked for, is left out.
+
+def fitting(config: DictConfig, group: str) -> tuple[DictConfig, Any]:
+    """The config without what a class of the user's does not take and nobody asked for, and the class's parameters.
+
+    Where `GROUP._target_` alone was replaced on the command line, the rest still speaks of the built-in class.
     """
     try:
         parameters = inspect.signature(get_object(config._target_)).parameters
     except (TypeError, ValueError):
         parameters = inspect.signature(lambda graph: None).parameters
     asked_for = {override.lstrip("+").partition("=")[0] for override in HydraConfig.get().overrides.task}
-    if "sampler._target_" in asked_for:
+    if f"{group}._target_" in asked_for:
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
         config = copy(config)
         with open_dict(config):
-            for key in [str(key) for key in config if key != "_target_"]:
-                if not takes_any and key not in parameters and f"sampler.{key}" not in asked_for:
+            for key in [str(key) for key in config if not str(key).startswith("_")]:
+                if not takes_any and key not in parameters and f"{group}.{key}" not in asked_for:
                     del config[key]
-    if dataset.task == "link":
-        known = {"graph": dataset.graph, **_ranges(config, dataset)}
-    else:
-        known = {"graph": dataset.graph, "seed_nodes": dataset.train_ids, "labels": dataset.labels}
-    return build(config, **{name: value for name, value in known.items() if name == "graph" or name in parameters})
+    return config, parameters
 
 
 def _ranges(config: DictConfig, dataset: Any) -> dict[str, Any]:

@@ -18,7 +18,8 @@ class _FirstCompilation(event.Listener):  # type: ignore[misc]
 
     def on_start(self, event: object) -> None:
         kernel = event.data["dispatcher"].py_func  # type: ignore[attr-defined]
-        if self.tell and kernel.__module__.startswith("gnnfast.kernels."):
+        # Functions that were made by exec may have no module.
+        if self.tell and (kernel.__module__ or "").startswith("gnnfast.kernels."):
             tell, self.tell = self.tell, None
             tell()
 

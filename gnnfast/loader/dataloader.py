@@ -6,6 +6,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
@@ -100,7 +101,6 @@ class DataLoader:
         self.prefetch = prefetch
         self.device = torch.device(device)
         self.dtype = dtype
-        self.input_dtype: torch.dtype | None = None  # what the model computes in, where `dtype` leaves it open
         self.rank = rank
         self.world_size = world_size
         self._draws = self._weighted_draws(class_balanced, seed_weights)
@@ -110,6 +110,7 @@ class DataLoader:
         self._next_step = 0  # of the epoch under way: where a loader restored from a state begins
         self._resumes = False
         self._buffers = BufferPool()
+        self._rounded_to: torch.dtype | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._transposed: frozenset[int] = frozenset()
 
@@ -139,6 +140,15 @@ class DataLoader:
         """Chooses the epoch of the next pass. Naming the one that a restored state stands in keeps its step."""
         if epoch != self.epoch:
             self.epoch, self._next_step, self._resumes = epoch, 0, False
+
+    @contextmanager
+    def rounding_to(self, dtype: torch.dtype | None) -> Iterator[None]:
+        """Meanwhile gathers single-precision features in `dtype`, where the loader was not given one."""
+        before, self._rounded_to = self._rounded_to, dtype
+        try:
+            yield
+        finally:
+            self._rounded_to = before
 
     def state_dict(self) -> dict[str, int]:
         """Where the loader stands: the batches handed out so far, whatever has been made ahead."""
@@ -268,7 +278,7 @@ class DataLoader:
         return features.gather(node_ids, self._buffers.empty(shape, self.dtype or self._input_dtype(features.dtype)))
 
     def _input_dtype(self, stored: torch.dtype) -> torch.dtype:
-        return self.input_dtype if self.input_dtype and stored == torch.float32 else stored
+        return self._rounded_to if self._rounded_to and stored == torch.float32 else stored
 
     def __getstate__(self) -> dict[str, Any]:
         raise TypeError("a DataLoader holds threads and memory of its process: make a new one in the other process")

@@ -129,11 +129,15 @@ def _sum(x: Tensor, indptr: Tensor, indices: Tensor, weight: Tensor | None, self
     )
     if not x.is_cpu:
         wide = rows.to(sum_dtype(x.dtype))
-        return reference.segment_sum(indptr, indices, weight, self_weight, wide).reshape(-1, *x.shape[1:]).to(x.dtype)
+        return (
+            reference.segment_sum(indptr, indices, weight, self_weight, wide)
+            .view(indptr.numel() - 1, *x.shape[1:])
+            .to(x.dtype)
+        )
     rows = _computable(rows)
     out = rows.new_empty(indptr.numel() - 1, *rows.shape[1:])
     _sum_into(out, rows, indptr, indices, weight, self_weight)
-    return out.reshape(-1, *x.shape[1:]).to(x.dtype)
+    return out.reshape(out.shape[0], *x.shape[1:]).to(x.dtype)
 
 
 def _sum_into(

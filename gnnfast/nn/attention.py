@@ -282,7 +282,7 @@ def _gat_backward(
 @_gat_backward.register_fake
 def _(g: Tensor, x: Tensor, src_score: Tensor, dst_score: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     has_transpose = rest[5] is not None
-    x_gradient = torch.empty_like(x) if has_transpose else x.new_empty(0, *x.shape[1:])
+    x_gradient = x.new_empty(x.shape) if has_transpose else x.new_empty(0, *x.shape[1:])
     return x_gradient, torch.empty_like(src_score), torch.empty_like(dst_score)
 
 
@@ -398,7 +398,7 @@ def _gatv2_backward(
 
 @_gatv2_backward.register_fake
 def _(g: Tensor, x: Tensor, asking: Tensor, attention: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(x), torch.empty_like(asking), torch.empty_like(attention)
+    return x.new_empty(x.shape), asking.new_empty(asking.shape), torch.empty_like(attention)
 
 
 def _refuse_second_gradient(ctx: Any, *_: Tensor) -> None:

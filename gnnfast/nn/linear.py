@@ -8,18 +8,14 @@ to oneDNN; all others, and a torch without it, to `torch.nn.functional.linear`.
 
 from __future__ import annotations
 
-import os
+from functools import cache
 from typing import Any
 
 import torch
 import torch_geometric.nn
 from torch import Tensor
 from torch.nn import functional as F
-
-# oneDNN, and torch in front of it, keep what they generate per shape, for 1024 shapes: of mini-batches, which rarely
-# have one twice, hundreds of megabytes. Read when the first product is made.
-for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-    os.environ.setdefault(_cache, "32")
+from torch.nn.parameter import is_lazy as is_uninitialized_parameter
 
 # Multiply-adds below which the call costs more than it saves.
 _SMALLEST_PRODUCT = 1 << 22
@@ -38,13 +34,20 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         `(num_rows, out_channels)`.
     """
-    if torch.is_autocast_enabled(x.device.type) and torch.get_autocast_dtype(x.device.type) == torch.bfloat16:
-        x, weight = x.to(torch.bfloat16), weight.to(torch.bfloat16)
-        bias = None if bias is None else bias.to(torch.bfloat16)
+    if x.is_cpu and torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype("cpu")
+        x, weight = x.to(dtype), weight.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
     if not _is_faster_by_onednn(x, weight):
         return F.linear(x, weight, bias)
     out: Tensor = _linear(x, weight, bias)
     return out
+
+
+def materialize(layer: torch_geometric.nn.Linear, x: Tensor) -> None:
+    """Gives a layer that was made without its number of inputs (-1) the one of x, as calling it would."""
+    if is_uninitialized_parameter(layer.weight):
+        layer.initialize_parameters(layer, (x,))
 
 
 class Linear(torch_geometric.nn.Linear):
@@ -59,14 +62,22 @@ def _is_faster_by_onednn(x: Tensor, weight: Tensor) -> bool:
         x.is_cpu
         and x.dim() == 2
         and x.dtype == weight.dtype
-        and x.dtype in (torch.float32, torch.bfloat16)
+        and x.shape[1] == weight.shape[1]
         and x.shape[0] * weight.numel() >= _SMALLEST_PRODUCT
-        and _has_onednn()
+        and bool(torch.backends.mkldnn.enabled)
+        and _has_onednn(x.dtype)
     )
 
 
-def _has_onednn() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+@cache
+def _has_onednn(dtype: torch.dtype) -> bool:
+    """Whether oneDNN is there and multiplies this type on this processor."""
+    operators = torch.ops.mkldnn
+    if not torch.backends.mkldnn.is_available() or not hasattr(operators, "_linear_pointwise"):
+        return False
+    if dtype == torch.bfloat16:
+        return hasattr(operators, "_is_mkldnn_bf16_supported") and bool(operators._is_mkldnn_bf16_supported())
+    return dtype == torch.float32
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -24,7 +24,7 @@ def linear_by_head(x: Tensor, weight: Tensor) -> Tensor:
     Returns:
         `(num_rows, heads, out_channels)`.
     """
-    is_autocast = torch.is_autocast_enabled(x.device.type)
+    is_autocast = x.is_cpu and torch.is_autocast_enabled("cpu")
     if is_autocast or x.dtype != torch.float32 or not _is_faster_by_onednn(x[:, 0], weight[0]):
         return torch.einsum("nhi,hoi->nho", x, weight)
     out: Tensor = _linear_by_head(x, weight)

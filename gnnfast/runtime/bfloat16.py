@@ -17,6 +17,7 @@ def has_bfloat16(device: torch.device) -> bool:
     try:
         words = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        operators = torch.ops.mkldnn
+        return hasattr(operators, "_is_mkldnn_bf16_supported") and bool(operators._is_mkldnn_bf16_supported())
     # As x86 and Arm name it.
     return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})

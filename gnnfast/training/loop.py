@@ -80,7 +80,6 @@ def train(
         model.double()
     wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
     loader.device = fabric.device
-    loader.input_dtype = task.input_dtype
     evaluator = task.evaluator(model, fabric.device, loader)
     clock = _clock(loader, settings, fabric.device, folder)
     best = Best(model)
@@ -93,7 +92,7 @@ def train(
     for epoch in range(settings.epochs):
         loader.set_epoch(epoch)
         learning_rate = optimizer.param_groups[0]["lr"]
-        with clock.epoch(epoch):
+        with clock.epoch(epoch), loader.rounding_to(task.input_dtype):
             train_loss, work = _train_epoch(
                 wrapped, wrapped_optimizer, loader, settings, fabric, clock, progress, model.num_layers, batch_loss
             )

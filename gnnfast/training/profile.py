@@ -25,7 +25,11 @@ _STEPS_WATCHED = range(1, 6)  # of the first epoch: its first step loads what al
 _STEPS_TRACED = range(10)  # of the second epoch
 
 # Products of matrices, whose time bfloat16 arithmetic shortens.
-_PRODUCTS = frozenset({"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::_addmm_activation"})
+_PRODUCTS = frozenset(
+    {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::_addmm_activation"}
+    | {"gnnfast::linear", "gnnfast::linear_weight_gradient"}
+    | {"gnnfast::linear_by_head", "gnnfast::linear_by_head_weight_gradient"}
+)
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,8 @@ def split_conv(conv: Any, degrees: Callable[[], tuple[Tensor, Tensor | None]]) -
         conv: A layer of a `GNN`.
         degrees: `CSCGraph.degree` and `self_loop_weight` of the rows of the input, of which GCN makes its weights.
     """
+    if conv._forward_hooks or conv._forward_pre_hooks:
+        return None
     if type(conv) is SAGEConv:
         return _split_sage(conv)
     if type(conv) is GCNConv:

@@ -173,6 +173,15 @@ def test_a_users_sampler_config_is_taken_at_its_word(tmp_path: Path):
     assert "tag 0" in run.stderr
 
 
+def test_another_optimizer_is_not_given_what_it_does_not_take(tmp_path: Path):
+    run = gnnfast("train", *QUICK, "optimizer._target_=torch.optim.RMSprop", "optimizer.lr=0.001", folder=tmp_path)
+    assert run.exit_code == 0, run.stderr
+    refused = gnnfast(
+        "train", *QUICK, "optimizer._target_=torch.optim.RMSprop", "optimizer.fused=true", folder=tmp_path
+    )
+    assert "fused" in refused.stderr
+
+
 def test_a_users_sampler_and_configs_are_found_in_the_working_folder(tmp_path: Path):
     (tmp_path / "mine.py").write_text(
         "from gnnfast.sampler import NeighborSampler\n"

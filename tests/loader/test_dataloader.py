@@ -310,11 +310,14 @@ def test_features_come_in_the_type_asked_for(stored: torch.dtype, wanted: torch.
 
 def test_rows_are_rounded_to_what_the_model_computes_in():
     loader = make()
-    loader.input_dtype = torch.bfloat16
-    batch = next(iter(loader))
+    with loader.rounding_to(torch.bfloat16):
+        batch = next(iter(loader))
     assert batch.x.dtype == torch.bfloat16
     assert torch.equal(batch.x, DATASET.features.rows[batch.node_ids].bfloat16())
-    assert next(iter(make(dtype=torch.float64))).x.dtype == torch.float64
+    assert next(iter(loader)).x.dtype == torch.float32
+    asked = make(dtype=torch.float64)
+    with asked.rounding_to(torch.bfloat16):
+        assert next(iter(asked)).x.dtype == torch.float64
 
 
 def afresh(block: Block) -> Block:

@@ -252,3 +252,17 @@ def test_layers_on_a_gpu_are_those_on_the_cpu(name: str):
     (gradient,) = torch.autograd.grad(out.square().sum(), x)
     assert_close(out.cpu(), expected, **EXACT)
     assert_close(gradient, expected_gradient, **EXACT)
+
+
+@pytest.mark.parametrize("conv", [GCNConv, SAGEConv, GATConv])
+def test_layers_without_a_number_of_inputs_take_that_of_their_first_block(conv: type):
+    block = CSCGraph.from_edge_index(torch.tensor([[0, 1, 2], [1, 2, 0]]), 3).to_block()
+    layer = conv(-1, 4)
+    assert layer(torch.randn(3, 5), block).shape == (3, 4)
+
+
+@pytest.mark.parametrize("aggr", ["median", ["mean", "max"]])
+def test_sage_on_a_block_names_the_aggregations_it_has(aggr: object):
+    block = CSCGraph.from_edge_index(torch.tensor([[0, 1], [1, 0]]), 2).to_block()
+    with pytest.raises(ValueError, match="by 'mean', 'max' or 'sum'"):
+        SAGEConv(3, 4, aggr=aggr)(torch.randn(2, 3), block)

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from gnnfast.nn import linear as module
 from gnnfast.nn.linear import Linear, linear
 
-needs_onednn = pytest.mark.skipif(not module._has_onednn(), reason="this torch has no oneDNN")
+needs_onednn = pytest.mark.skipif(not module._has_onednn(torch.float32), reason="this torch has no oneDNN")
 # Large enough for oneDNN; with rows that fill no whole piece of the weight's gradient.
 ROWS, IN, OUT = 3000, 48, 40
 
@@ -73,9 +73,28 @@ def test_other_products_are_torchs(monkeypatch: pytest.MonkeyPatch):
         tensors((2, ROWS, IN), (OUT, IN)),  # of more dimensions
     ):
         assert torch.equal(linear(x, weight), F.linear(x, weight))
-    monkeypatch.setattr(module, "_has_onednn", lambda: False)
+    monkeypatch.setattr(module, "_has_onednn", lambda dtype: False)
     x, weight = tensors((ROWS, IN), (OUT, IN))
     assert torch.equal(linear(x, weight), F.linear(x, weight))
+
+
+def test_shapes_that_do_not_fit_are_named_by_torch():
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        linear(*tensors((ROWS, IN), (OUT, IN + 1)))
+
+
+def test_a_processor_without_bfloat16_is_not_asked_for_it(monkeypatch: pytest.MonkeyPatch):
+    module._has_onednn.cache_clear()
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    try:
+        x, weight = tensors((ROWS, IN), (OUT, IN), dtype=torch.bfloat16)
+        assert "gnnfast" not in str(linear(x, weight).grad_fn)
+    finally:
+        module._has_onednn.cache_clear()
+
+
+def test_tensors_without_memory_have_a_product():
+    assert linear(torch.empty(ROWS, IN, device="meta"), torch.empty(OUT, IN, device="meta")).shape == (ROWS, OUT)
 
 
 def test_autocast_multiplies_in_bfloat16():

@@ -194,3 +194,22 @@ def test_embeddings_enter_the_last_layer(features):
 
     block = graph.to_block()
     torch.testing.assert_close(model.layer(2, embeddings, block), model(features.rows, block), rtol=0, atol=1e-10)
+
+
+class Doubling(GNN):
+    """A layer of its own making."""
+
+    def layer(self, *arguments, **keywords):
+        return 2 * super().layer(*arguments, **keywords)
+
+
+@pytest.mark.parametrize("changes", ["the layer", "a convolution's output"])
+def test_models_that_change_a_layer_are_inferred_as_they_are(changes: str):
+    graph = awkward_graph()
+    x = torch.randn(graph.num_nodes, 5, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    model = (Doubling if changes == "the layer" else GNN)(5, 8, 2, 3, conv="sage").eval()
+    if changes != "the layer":
+        model.convs[0].register_forward_hook(lambda conv, inputs, output: 3 * output)
+    outputs = LayerwiseInference(graph, FeatureStore(x), torch.arange(graph.num_nodes), 2)(model)
+    torch.testing.assert_close(outputs, model(x, graph.to_block()).detach(), rtol=1e-4, atol=1e-5)

@@ -6,10 +6,11 @@ import torch
 
 from gnnfast.loader import DataLoader
 from gnnfast.nn import GNN
+from gnnfast.nn.linear import linear
 from gnnfast.sampler import NeighborSampler
 from gnnfast.training import TrainingResult, TrainingSettings, train
 from gnnfast.training.advice import Run, advise
-from gnnfast.training.profile import Profile
+from gnnfast.training.profile import Profile, _ProductClock
 from tests.training.graphs import easy_dataset
 
 
@@ -176,3 +177,11 @@ def test_where_nothing_helps_the_longest_stage_is_named():
     assert advise(BUSY)[0] == (
         "90% of the time goes to forward and backward; no setting is known to shorten this run on this machine"
     )
+
+
+def test_products_of_every_kind_are_timed():
+    x, weight = torch.randn(4000, 64), torch.randn(64, 64)
+    for product in (linear, torch.nn.functional.linear):
+        with _ProductClock(torch.device("cpu")) as clock:
+            product(x, weight)
+        assert clock.seconds > 0

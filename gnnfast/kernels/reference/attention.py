@@ -52,10 +52,10 @@ def attend(
         factor = torch.cat([inclusion_weight, inclusion_weight.new_ones(len(weight) - len(inclusion_weight))])
         weight = weight * factor.unsqueeze(-1)
     total = weight.new_zeros(num_dst, num_heads).index_add(0, dst, weight)
-    weight = weight / total.index_select(0, dst)
+    weight = weight / total.masked_fill(total == 0, 1).index_select(0, dst)
     if drop_level > 0:
         kept = draws(key, weight.numel(), weight.device).view_as(weight) >= drop_level
-        weight = weight * kept * (_LEVELS / (_LEVELS - drop_level))
+        weight = weight * kept * (_LEVELS / max(_LEVELS - drop_level, 1))
     messages = x.index_select(0, indices) * weight.unsqueeze(-1)
     return messages.new_zeros(num_dst, *messages.shape[1:]).index_add(0, dst, messages)
 

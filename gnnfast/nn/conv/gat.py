@@ -13,7 +13,7 @@ from gnnfast.graph import Block
 from gnnfast.nn.attention import gat_attention
 from gnnfast.nn.conv.attention import attends_first
 from gnnfast.nn.conv.refuse import refuse_on_block
-from gnnfast.nn.linear import linear
+from gnnfast.nn.linear import linear, materialize
 from gnnfast.nn.linear_by_head import linear_by_head
 
 
@@ -62,6 +62,7 @@ class GATConv(torch_geometric.nn.GATConv):
             pair_of_in_channels=None if isinstance(self.in_channels, int) else self.in_channels,
         )
         block = edge_index
+        materialize(self.lin, x)
         scores = self._scores(x, block.num_dst)
         dropout = self.dropout if self.training else 0.0
         attention = (*scores, block, self.negative_slope, self.add_self_loops, dropout)

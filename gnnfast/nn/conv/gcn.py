@@ -16,7 +16,7 @@ from gnnfast.kernels.reference import gcn_norm as reference
 from gnnfast.nn.aggregate import segment_sum, sum_dtype
 from gnnfast.nn.conv.order import aggregates_first
 from gnnfast.nn.conv.refuse import refuse_on_block
-from gnnfast.nn.linear import linear
+from gnnfast.nn.linear import linear, materialize
 
 
 class GCNConv(torch_geometric.nn.GCNConv):
@@ -70,6 +70,7 @@ class GCNConv(torch_geometric.nn.GCNConv):
             return out
         refuse_on_block("GCNConv", edge_weight=edge_weight)
         weight, self_weight = self._weights(edge_index, sum_dtype(x.dtype))
+        materialize(self.lin, x)
         if aggregates_first(edge_index, x, self.out_channels):
             return linear(segment_sum(x, edge_index, weight, self_weight), self.lin.weight, self.bias)
         out = segment_sum(linear(x, self.lin.weight), edge_index, weight, self_weight)

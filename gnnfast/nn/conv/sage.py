@@ -14,7 +14,7 @@ from gnnfast.graph import Block
 from gnnfast.nn.aggregate import mean_beside_own, segment_max, segment_mean, segment_sum, sum_beside_own
 from gnnfast.nn.conv.order import aggregates_first
 from gnnfast.nn.conv.refuse import refuse_on_block
-from gnnfast.nn.linear import linear
+from gnnfast.nn.linear import linear, materialize
 
 _BESIDE_OWN = {"mean": mean_beside_own, "sum": sum_beside_own, "add": sum_beside_own}
 
@@ -55,7 +55,11 @@ class SAGEConv(torch_geometric.nn.SAGEConv):
         return F.normalize(out, p=2.0, dim=-1) if self.normalize else out
 
     def _on_block(self, x: Tensor, block: Block) -> Tensor:
+        if self.aggr not in ("mean", "max", "sum", "add"):
+            raise ValueError(f"on blocks SAGEConv aggregates by 'mean', 'max' or 'sum', got aggr={self.aggr!r}")
         own = x[: block.num_dst]
+        for layer in (self.lin_l, self.lin_r) if self.root_weight else (self.lin_l,):
+            materialize(layer, x)
         if self.project:
             x = linear(x, self.lin.weight, self.lin.bias).relu()
         weight, bias = self.lin_l.weight, self.lin_l.bias
@@ -75,6 +79,4 @@ class SAGEConv(torch_geometric.nn.SAGEConv):
             return segment_mean(x, block, block.inclusion_weight)
         if self.aggr in ("sum", "add"):
             return segment_sum(x, block, block.inclusion_weight)
-        if self.aggr == "max":
-            return segment_max(x, block)
-        raise ValueError(f"on blocks SAGEConv aggregates by 'mean', 'max' or 'sum', got aggr={self.aggr!r}")
+        return segment_max(x, block)
