@@ -58,7 +58,7 @@ def test_imports_go_down(path: Path):
         if not module.startswith("gnnfast.") or imported == "__version__":
             continue
         if path.name == "__main__.py":
-            assert module == "gnnfast.cli.main.run"
+            assert module == "gnnfast.cli.main.main"
         elif path.parent == ROOT or not may_import(importer, imported):
             wrong.append(f"line {line} imports {module}")
     assert not wrong, f"{path.relative_to(ROOT)}: {'; '.join(wrong)}"
