@@ -30,9 +30,9 @@ CASES: dict[str, tuple[str, dict[str, Any], float, float]] = {
         4.5,
         11,
     ),
-    "saint node": ("GraphSAINTNodeSampler", {"batch_size": 4000, "num_steps": 40}, 2.5, 2.5),
+    "saint node": ("GraphSAINTNodeSampler", {"batch_size": 4000, "num_steps": 40}, 2.2, 2.2),
     "saint edge": ("GraphSAINTEdgeSampler", {"batch_size": 2000, "num_steps": 40}, 100, 0),
-    "saint walk": ("GraphSAINTRandomWalkSampler", {"batch_size": 1500, "walk_length": 2, "num_steps": 40}, 2.5, 2.7),
+    "saint walk": ("GraphSAINTRandomWalkSampler", {"batch_size": 1500, "walk_length": 2, "num_steps": 40}, 2.2, 2.2),
     "shadow": ("ShaDowKHopSampler", {"depth": 2, "num_neighbors": 10, "batch_size": 256, "shuffle": True}, 3, 3),
 }
 
