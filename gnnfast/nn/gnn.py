@@ -214,19 +214,32 @@ class GNN(BasicGNN):
             out: Tensor = self.convs[i](x, graph, edge_weight)
         else:
             out = self.convs[i](x, graph)
+        out = self.finish(i, out, x, slice(out.shape[0]))
+        if i == self.num_layers - 1 and self.jk_mode is None:
+            return out
+        if complete is not None:
+            out = complete(out)
+        out = self.dropout(out)
+        return out
+
+    def finish(self, i: int, out: Tensor, x: Tensor, own: slice | Tensor) -> Tensor:
+        """What follows the convolution of layer i, row by row: residual, and unless the layer gives the model's output,
+        normalization and activation.
+
+        Args:
+            i: Number of the layer, from 0.
+            out: What the convolution gives, `(num_rows, channels)`.
+            x: The layer's input.
+            own: Where the same nodes' rows are in it: a slice, or int64 `(num_rows,)`.
+        """
         if self.residuals is not None:
-            out = out + self.residuals[i](x[: out.shape[0]])
+            out = out + self.residuals[i](x[own])
         if i == self.num_layers - 1 and self.jk_mode is None:
             return out
         if self.act is not None and self.act_first:
             out = self.act(out)
         out = self.norms[i](out)
-        if self.act is not None and not self.act_first:
-            out = self.act(out)
-        if complete is not None:
-            out = complete(out)
-        out = self.dropout(out)
-        return out
+        return self.act(out) if self.act is not None and not self.act_first else out
 
     def message_channels(self, i: int) -> int:
         """The width of the widest tensor with a row per edge that layer i makes on a block, without gradients.

@@ -16,7 +16,7 @@ from gnnfast.runtime.buffers import BufferPool
 from gnnfast.sampler import NeighborSampler
 from gnnfast.training.columns import LayerColumns
 from gnnfast.training.precision import as_input
-from gnnfast.training.split import SplitConv, finish_layer, split_conv
+from gnnfast.training.split import SplitConv, split_conv
 
 # Chunks are kept between calls as long as all of them together have fewer edges.
 _KEPT_EDGES = 2_000_000
@@ -165,7 +165,7 @@ class LayerwiseInference:
         outputs = inputs if not split.hears_inputs else None
         for first, last in columns.cut(edge_bytes, node_bytes, min(self.chunk_bytes, _CACHED_BYTES)):
             chunk = columns[first:last]
-            rows = finish_layer(model, layer, split.receive(x, sent, chunk), x, chunk.own)
+            rows = model.finish(layer, split.receive(x, sent, chunk), x, chunk.own)
             shape = (columns.destinations.numel(), rows.shape[1])
             if outputs is None or outputs.shape != shape or outputs.dtype != rows.dtype:
                 outputs = self._buffers.empty(shape, rows.dtype)

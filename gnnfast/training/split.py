@@ -17,9 +17,10 @@ from torch.nn import functional as F
 from torch_geometric.nn.models import MLP
 
 from gnnfast.graph import Block
-from gnnfast.nn import GNN, GATConv, GCNConv, GINConv, SAGEConv
+from gnnfast.nn import GATConv, GCNConv, GINConv, SAGEConv
 from gnnfast.nn.aggregate import segment_sum, sum_dtype
 from gnnfast.nn.attention import gat_attention
+from gnnfast.nn.conv.gcn import inverse_root
 from gnnfast.nn.linear import linear
 
 
@@ -78,26 +79,6 @@ def split_conv(conv: Any, degrees: Callable[[], tuple[Tensor, Tensor | None]]) -
     if type(conv) is GATConv and conv.edge_dim is None and isinstance(conv.in_channels, int):
         return _split_gat(conv)
     return None
-
-
-def finish_layer(model: GNN, i: int, out: Tensor, x: Tensor, own: slice | Tensor) -> Tensor:
-    """What `GNN.layer` does in evaluation mode after its convolution: row by row, so some rows at a time.
-
-    Args:
-        model: Whose layer it is.
-        i: Number of the layer.
-        out: What the convolution gives, `(num_dst, channels)`.
-        x: Its input.
-        own: Where the destinations' rows are in it.
-    """
-    if model.residuals is not None:
-        out = out + model.residuals[i](x[own])
-    if i == model.num_layers - 1 and model.jk_mode is None:
-        return out
-    if model.act is not None and model.act_first:
-        out = model.act(out)
-    out = model.norms[i](out)
-    return model.act(out) if model.act is not None and not model.act_first else out
 
 
 def _narrows(weight: Tensor) -> bool:
@@ -167,8 +148,7 @@ class _GCNWeights:
         if conv.normalize:
             if conv.add_self_loops:
                 degree = degree + (self_loop if self_loop is not None else 2 if conv.improved else 1)
-            self.scale = degree.to(sum_dtype(conv.lin.weight.dtype)).pow(-0.5)
-            self.scale.masked_fill_(self.scale == torch.inf, 0)
+            self.scale = inverse_root(degree, sum_dtype(conv.lin.weight.dtype))
 
     def of_edges(self, columns: Columns, dtype: torch.dtype) -> Tensor | None:
         block = columns.block

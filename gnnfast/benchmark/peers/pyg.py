@@ -69,7 +69,7 @@ def _step(request: Request) -> Prepared:
     seeds = request.seed_batches()
     num_batches, batch_size = seeds.shape
     loader = _neighbor_loader(request, seeds.flatten(), batch_size)
-    step = _training_step(request, loader.data)
+    step = _training_step(request, _make_model(request, loader.data))
 
     def make(i: int) -> Data:
         first = i % num_batches * batch_size
@@ -108,11 +108,12 @@ def _epoch(request: Request) -> Prepared:
     evaluated = torch.cat([files.array("val"), files.array("test")])
 
     def call(i: int) -> float:
-        step = _training_step(request, loader.data)
+        model = _make_model(request, loader.data)
+        step = _training_step(request, model)
         started_at = perf_counter()
         for batch in loader:
             step(_with_variant(batch, request))
-        model = step.model.eval()  # type: ignore[attr-defined]
+        model.eval()
         with request.autocast():
             logits = model.inference(everybody)
         (logits[evaluated].argmax(1) == loader.data.y[evaluated]).float().mean().item()
@@ -125,7 +126,7 @@ def _trial_seconds(request: Request, num_workers: int) -> float:
     """Seconds of a few steps with so many workers."""
     seeds = request.seed_batches()[: _TRIAL_STEPS + 1]
     loader = _neighbor_loader(replace(request, num_workers=num_workers), seeds.flatten(), seeds.shape[1])
-    step = _training_step(request, loader.data)
+    step = _training_step(request, _make_model(request, loader.data))
     started_at = 0.0
     for i, batch in enumerate(loader):
         step(_with_variant(batch, request))
@@ -203,12 +204,15 @@ def hop_sizes(edge_index: Tensor, num_seeds: int, num_hops: int) -> tuple[list[i
     return [num_seeds, *nodes.diff().tolist()], edges.diff().tolist()
 
 
-def _training_step(request: Request, data: Data) -> Callable[[Data], Tensor]:
+def _make_model(request: Request, data: Data) -> Any:
     torch.manual_seed(0)
     num_classes = request.files.facts["num_classes"]
     widths = (data.num_features, request.hidden_channels, len(request.fanouts), num_classes)
     heads = {"heads": request.heads} if request.conv == "gat" else {}
-    model = getattr(torch_geometric.nn, _MODELS[request.conv])(*widths, **heads)
+    return getattr(torch_geometric.nn, _MODELS[request.conv])(*widths, **heads)
+
+
+def _training_step(request: Request, model: Any) -> Callable[[Data], Tensor]:
     optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
 
     def step(batch: Data) -> Tensor:
@@ -221,7 +225,6 @@ def _training_step(request: Request, data: Data) -> Callable[[Data], Tensor]:
         optimizer.step()
         return loss.detach()
 
-    step.model = model  # type: ignore[attr-defined]
     return step
 
 

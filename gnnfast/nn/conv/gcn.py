@@ -95,8 +95,7 @@ class GCNConv(torch_geometric.nn.GCNConv):
             if self_loop is None:
                 self_loop = torch.full_like(degree, 2.0 if self.improved else 1.0)
             degree = degree + self_loop
-        scale = degree.to(dtype).pow(-0.5)
-        scale.masked_fill_(scale == torch.inf, 0)
+        scale = inverse_root(degree, dtype)
         weight = scale_edges(block, inclusion_weight, scale, self.add_self_loops)
         if self_loop is None:
             return weight, None
@@ -117,6 +116,12 @@ class GCNConv(torch_geometric.nn.GCNConv):
     @property
     def _counts_on_block(self) -> bool:
         return self.normalization == "batch" and self.training
+
+
+def inverse_root(degree: Tensor, dtype: torch.dtype) -> Tensor:
+    """`degree ** -0.5`, 0 for a node without edges, `(num_nodes,)`."""
+    scale = degree.to(dtype).pow(-0.5)
+    return scale.masked_fill_(scale == torch.inf, 0)
 
 
 def scale_edges(block: Block, inclusion_weight: Tensor | None, scale: Tensor, drop_self_loops: bool) -> Tensor:
