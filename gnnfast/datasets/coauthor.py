@@ -51,6 +51,6 @@ def coauthor(
     places += [data_root(root) / folder / f"coauthor-{kind}.zip" for folder in (f"coauthor_{kind}", ".")]
     path = find_or_download(places, f"{URL}/{file}")
     title = f"Coauthor {_NAMES[kind]}"
-    graph, x, labels = read_attributed_npz(title, path, file, undirected, normalize_features, feature_dtype)
+    graph, x, labels = read_attributed_npz(path, file, undirected, normalize_features, feature_dtype)
     parts = choose_split(title, labels, split, fractions, per_class, split_seed)
     return Dataset(title, graph, FeatureStore(x), labels, *parts)

@@ -6,7 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnfast.datasets.sparse_rows import check_sparse_rows
+from gnnfast.runtime.reading import check_fits_memory
+
 _ROWS_AT_A_TIME = 1 << 16
+_COLUMNS_PER_VALUE = 100  # that sparse features have at most: beyond, their width is an error
 
 # What bag-of-words features may be stored as: half the bytes cost little accuracy.
 FEATURE_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -20,7 +24,8 @@ def check_finite(name: str, rows: Tensor) -> None:
     """
     for start in range(0, rows.shape[0], _ROWS_AT_A_TIME):
         chunk = rows[start : start + _ROWS_AT_A_TIME]
-        finite = torch.isfinite(chunk)
+        # As models take them: a larger number is infinite in single precision.
+        finite = torch.isfinite(chunk.float() if chunk.dtype == torch.float64 else chunk)
         if not bool(finite.all()):
             row, column = (int(place) for place in (~finite).nonzero()[0])
             raise ValueError(
@@ -65,16 +70,16 @@ def densify(
     if feature_dtype not in FEATURE_DTYPES:
         raise ValueError(f"feature_dtype must be one of {', '.join(FEATURE_DTYPES)}, got {feature_dtype!r}")
     num_rows, num_columns = (int(size) for size in shape)
-    rising = indptr.shape == (num_rows + 1,) and indptr[0] == 0 and bool((indptr[1:] >= indptr[:-1]).all())
-    if not rising or data.shape != indices.shape or indptr[-1] != data.size:
-        raise ValueError(f"{name}: the sparse features' indptr, indices and data do not fit together")
-    if indices.size and not 0 <= indices.min() <= indices.max() < num_columns:
-        raise ValueError(f"{name}: sparse features have columns 0 to {num_columns - 1}, but one is out of this range")
+    check_sparse_rows(f"{name}, sparse features", indptr, indices, num_rows, num_columns, data)
+    dtype = FEATURE_DTYPES[feature_dtype]
+    if num_columns > _COLUMNS_PER_VALUE * (data.size + 10):
+        raise ValueError(f"{name}: sparse features claim {num_columns} columns, but hold {data.size} values in all")
+    check_fits_memory(f"{name}: {num_rows} x {num_columns} features", num_rows * num_columns * dtype.itemsize)
     check_finite(name, torch.from_numpy(data.astype(np.float32)[:, None]))
     values = torch.from_numpy(data.astype(np.float32))
     row_of = torch.from_numpy(np.repeat(np.arange(num_rows), np.diff(indptr)))
     if normalize:
         values /= torch.zeros(num_rows).index_add_(0, row_of, values).clamp(min=1)[row_of]
-    dense = torch.zeros(num_rows, num_columns, dtype=FEATURE_DTYPES[feature_dtype])
+    dense = torch.zeros(num_rows, num_columns, dtype=dtype)
     dense[row_of, torch.from_numpy(indices.astype(np.int64))] = values.to(dense.dtype)
     return dense

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,12 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnfast.datasets.class_labels import class_labels
+from gnnfast.datasets.edges import build_graph
 from gnnfast.datasets.feature_rows import check_finite, normalize_rows
 from gnnfast.datasets.raw_files import data_root, find
 from gnnfast.datasets.splitting import DEFAULT_FRACTIONS, choose_split
-from gnnfast.datasets.tables import npy_dtype, read_array, read_columns, read_npy, suffix_of, whole_numbers
-from gnnfast.graph import CSCGraph, Dataset, FeatureStore
+from gnnfast.datasets.tables import read_array, read_columns, single_precision, suffix_of, whole_numbers
+from gnnfast.graph import Dataset, FeatureStore
 from gnnfast.graph.splits import Split
+from gnnfast.runtime.npy import load_npy, npy_dtype
+
+logger = logging.getLogger(__name__)
 
 
 def files(
@@ -43,7 +49,7 @@ def files(
         features: One row per node. An `.npy` of floats is memory-mapped.
         labels: One class per node, -1 or empty where unknown; or a 0/1 column per label, empty where unknown.
         weights: One number per edge, in the order of `edges`.
-        train, val, test: Ids of the nodes of a split, or one true or false per node.
+        train, val, test: Ids of the nodes of a split, or one true or false, or 1 or 0, per node.
         num_classes: Defaults to the largest class plus 1.
         name: What logs and plots call it.
         root: Where relative paths are looked for that the working folder does not have; see `data_root`.
@@ -57,17 +63,14 @@ def files(
         ValueError: If what a file holds does not fit.
     """
     store = _read_features(name, _locate("features", features, root), normalize_features)
-    y = _read_labels(_locate("labels", labels, root), num_classes)
+    y = _read_labels(_locate("labels", labels, root), store.num_rows, num_classes)
     edges_path = _locate("edges", edges, root)
     edge_index, edge_weight = _read_edges(edges_path)
     if weights is not None:
         if edge_weight is not None:
             raise ValueError(f"{edges_path} holds weights already: leave out {weights=}")
         edge_weight = _read_vector(_locate("weights", weights, root))
-    try:
-        graph = CSCGraph.from_edge_index(edge_index, store.num_rows, _as_weight(edge_weight))
-    except ValueError as error:
-        raise ValueError(f"{edges_path}: {error}") from error
+    graph = build_graph(edges_path, edge_index, store.num_rows, edge_weight)
     given = _read_split([("train", train), ("val", val), ("test", test)], root, store.num_rows)
     if given is not None and split == "random":
         raise ValueError("train, val and test name the splits: leave them out, or leave out split=random")
@@ -90,39 +93,37 @@ def _read_features(name: str, path: Path, normalize: bool) -> FeatureStore:
     if suffix_of(path) == ".npy" and npy_dtype(path) in (np.float16, np.float32, np.float64, np.uint16):
         store = FeatureStore.from_npy(path)
     else:
-        store = FeatureStore(torch.from_numpy(read_array(path).astype(np.float32)))
+        store = FeatureStore(torch.from_numpy(single_precision(read_array(path))))
+    if store.num_features == 0:
+        raise ValueError(f"{path}: nodes have no features")
     check_finite(name, store.rows)
+    if store.num_rows > 2 and torch.equal(store.rows[:, 0].double(), torch.arange(store.num_rows).double()):
+        logger.warning(
+            "%s: the first column counts from 0 to %d and is taken for a feature: leave it out if it numbers the nodes",
+            path,
+            store.num_rows - 1,
+        )
     return FeatureStore(normalize_rows(store.rows)) if normalize else store
 
 
-def _read_labels(path: Path, num_classes: int | None) -> Tensor:
+def _read_labels(path: Path, num_nodes: int, num_classes: int | None) -> Tensor:
     """Classes, int64, `(num_nodes,)`, -1 where unknown; or 0/1, float32, `(num_nodes, num_labels)`, NaN likewise."""
     values = read_array(path)
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim == 2:
-        wrong = ~np.isin(values, (0, 1)) & ~np.isnan(values.astype(np.float32))
-        if wrong.any():
-            row, column = np.argwhere(wrong)[0]
-            raise ValueError(f"{path}: several labels must be 0 or 1, but row {row} has {values[row, column]}")
-        return torch.from_numpy(values.astype(np.float32))
-    if values.ndim != 1:
-        raise ValueError(f"{path}: labels must have one or two dimensions, got {values.ndim}")
-    known = ~np.isnan(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
-    classes = whole_numbers(path, "classes", np.where(known, values, -1))
-    limit = num_classes or np.iinfo(np.int64).max
-    wrong = (classes < -1) | (classes >= limit)
+    if values.ndim != 2 or values.shape[1] == 1:
+        return class_labels(path, values, num_nodes, num_classes)
+    if values.shape[1] == 0:
+        raise ValueError(f"{path}: nodes have no labels")
+    wrong = ~np.isin(values, (0, 1)) & ~np.isnan(values.astype(np.float32))
     if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        allowed = f"0 to {limit - 1}" if num_classes else "from 0"
-        raise ValueError(f"{path}: classes are numbered {allowed} (-1: unknown), but row {row} has {classes[row]}")
-    return torch.from_numpy(classes)
+        row, column = np.argwhere(wrong)[0]
+        raise ValueError(f"{path}: several labels must be 0 or 1, but row {row} has {values[row, column]}")
+    return torch.from_numpy(values.astype(np.float32))
 
 
 def _read_edges(path: Path) -> tuple[Tensor, np.ndarray | None]:
     """Sources above destinations, int64, `(2, num_edges)`, and the weights that stand beside them."""
     if suffix_of(path) == ".npy":
-        array = read_npy(path)
+        array = load_npy(path)
         if array.ndim != 2 or 2 not in array.shape:
             raise ValueError(f"{path}: edges must have shape (2, num_edges) or (num_edges, 2), got {array.shape}")
         src, dst = array if array.shape[0] == 2 else array.T
@@ -149,15 +150,6 @@ def _read_vector(path: Path) -> np.ndarray:
     return values
 
 
-def _as_weight(values: np.ndarray | None) -> Tensor | None:
-    if values is None:
-        return None
-    if not np.isfinite(values).all():
-        edge = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise ValueError(f"the weight of edge {edge} is {values[edge]}, but weights must be finite")
-    return torch.from_numpy(values.astype(np.float32))
-
-
 def _read_split(paths: list[tuple[str, str | Path | None]], root: str | Path | None, num_nodes: int) -> Split | None:
     missing = [part for part, path in paths if path is None]
     if len(missing) == 3:
@@ -170,7 +162,7 @@ def _read_split(paths: list[tuple[str, str | Path | None]], root: str | Path | N
 
 def _read_ids(path: Path, num_nodes: int) -> Tensor:
     values = _read_vector(path)
-    if values.dtype == bool:
+    if values.dtype == bool or _is_mask(path, values, num_nodes):
         if values.size != num_nodes:
             raise ValueError(f"{path}: a mask needs one entry per node, {num_nodes}, got {values.size}")
         values = np.flatnonzero(values)
@@ -180,3 +172,22 @@ def _read_ids(path: Path, num_nodes: int) -> Tensor:
         row = int(np.flatnonzero(wrong)[0])
         raise ValueError(f"{path}: nodes are numbered 0 to {num_nodes - 1}, but row {row} has {ids[row]}")
     return torch.from_numpy(ids)
+
+
+def _is_mask(path: Path, values: np.ndarray, num_nodes: int) -> bool:
+    """Whether numbers are a mask: nothing but 0 and 1, one per node, of which ids would name one twice.
+
+    Raises:
+        ValueError: If they may be either, or neither.
+    """
+    if values.size < 2 or not np.isin(values, (0, 1)).all():
+        return False
+    repeats = np.unique(values).size < values.size
+    if values.size == num_nodes and not repeats:
+        raise ValueError(f"{path} may be the ids 0 and 1 or a mask: save a mask as true and false")
+    if values.size != num_nodes and repeats:
+        raise ValueError(
+            f"{path} holds only 0 and 1: as ids they repeat, and a mask needs one entry per node, {num_nodes}, "
+            f"got {values.size}"
+        )
+    return repeats

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnfast.datasets.raw_files import data_root, find_or_download, open_npz
+from gnnfast.datasets.raw_files import data_root, find_or_download, read_npz
+from gnnfast.datasets.sparse_rows import check_sparse_rows
 from gnnfast.graph import CSCGraph, LinkDataset
+from gnnfast.runtime.reading import reading
 
 _URL = "https://github.com/dmlc/dgl/raw/97e2e5afd59e9d38125db91b54bc87ab37c0b827/examples/pytorch/NGCF/Data/gowalla"
 
@@ -36,6 +38,9 @@ def gowalla(root: str | Path | None = None, val_fraction: float = 0.02, split_se
     matrix_path, test_path = (find_or_download([folder / name], f"{_URL}/{name}") for name in names)
     test_users, test_items, num_users = _read_lists(test_path)
     pairs, num_nodes = _read_matrix(matrix_path, num_users)
+    if test_items.size and not 0 <= test_items.min() <= test_items.max() < num_nodes - num_users:
+        wrong = int(test_items.min() if test_items.min() < 0 else test_items.max())
+        raise ValueError(f"{test_path}: places are numbered 0 to {num_nodes - num_users - 1}, but one is {wrong}")
     order = torch.from_numpy(np.random.default_rng(split_seed).permutation(pairs.shape[1]))
     num_val = round(val_fraction * pairs.shape[1])
     if num_val == pairs.shape[1]:
@@ -54,10 +59,8 @@ def gowalla(root: str | Path | None = None, val_fraction: float = 0.02, split_se
 
 def _read_lists(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
     """Users and items of the pairs, and how many users there are, from a line per user: itself and its items."""
-    try:
-        rows = [np.array(line.split(), dtype=np.int64) for line in path.read_text().splitlines()]
-    except ValueError as error:
-        raise ValueError(f"{path} must hold a line of numbers per user: {error}") from error
+    with reading(path, "a line of numbers per user"):
+        rows = [np.array(line.split(), dtype=np.int64) for line in path.read_text(encoding="utf-8").splitlines()]
     if any(row.size == 0 or row[0] != user for user, row in enumerate(rows)):
         raise ValueError(f"{path} must hold a line for each user, in order, which begins with the user's number")
     users = np.repeat(np.arange(len(rows)), [row.size - 1 for row in rows])
@@ -67,15 +70,13 @@ def _read_lists(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
 
 def _read_matrix(path: Path, num_users: int) -> tuple[Tensor, int]:
     """The pairs of users and items, and the number of nodes, of a symmetric sparse matrix with users first."""
-    with open_npz(path, path.name) as arrays:
-        missing = {"indices", "indptr", "shape"} - set(arrays.files)
-        if missing:
-            raise ValueError(f"{path} has no array {', '.join(sorted(missing))}")
-        indices, indptr, shape = (arrays[name].astype(np.int64) for name in ("indices", "indptr", "shape"))
-    num_nodes = int(shape[0])
-    rising = indptr.shape == (num_nodes + 1,) and indptr[0] == 0 and bool((indptr[1:] >= indptr[:-1]).all())
-    if not rising or indptr[-1] != indices.size or num_nodes <= num_users:
+    arrays = read_npz(path, ("indices", "indptr", "shape"), path.name)
+    shape, indptr, indices = arrays["shape"], arrays["indptr"], arrays["indices"]
+    num_nodes = indptr.size - 1
+    if shape.tolist() != [num_nodes, num_nodes] or not 0 < num_users < num_nodes:
         raise ValueError(f"{path}: indptr, indices and shape do not fit together, or not {num_users} users")
+    check_sparse_rows(str(path), indptr, indices, num_nodes, num_nodes)
+    indptr, indices = indptr.astype(np.int64), indices.astype(np.int64)
     rows = np.repeat(np.arange(num_nodes), np.diff(indptr))
     is_forth = rows < num_users
     forth, back = (rows[is_forth], indices[is_forth]), (indices[~is_forth], rows[~is_forth])

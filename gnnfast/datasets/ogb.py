@@ -7,7 +7,7 @@ a newer version.
 from __future__ import annotations
 
 import logging
-import pickle
+import os
 import shutil
 import struct
 import tempfile
@@ -15,18 +15,22 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gnnfast.datasets.class_labels import class_labels
+from gnnfast.datasets.edges import build_graph
 from gnnfast.datasets.feature_rows import check_finite, normalize_rows
-from gnnfast.datasets.raw_files import data_root, extract_zip, find, find_or_download
+from gnnfast.datasets.raw_files import data_root, extract_zip, find, find_or_download, one_at_a_time
 from gnnfast.datasets.splitting import DEFAULT_FRACTIONS, choose_split
 from gnnfast.datasets.tables import read_csv_matrix
-from gnnfast.graph import CSCGraph, Dataset, FeatureStore
+from gnnfast.datasets.unpickling import only_tensors
+from gnnfast.graph import Dataset, FeatureStore
 from gnnfast.graph.splits import Split
+from gnnfast.runtime.npy import map_npy
+from gnnfast.runtime.reading import check_fits_disk, reading
 
 logger = logging.getLogger(__name__)
 
@@ -92,15 +96,17 @@ def ogb(
     source = _SOURCES[key]
     folder = _locate(data_root(root), key, source)
     edge_index, features, labels = _read(key, folder, add_reverse=source.is_one_way and not undirected)
-    labels = _as_classes(labels)
-    graph = CSCGraph.from_edge_index(edge_index, features.shape[0])
-    del edge_index
+    classes = class_labels(folder, labels.numpy(), features.shape[0], source.num_classes)
+    graph = build_graph(folder, edge_index, features.shape[0])
     if undirected:
         graph = graph.to_undirected()
     given = None if split == "random" else _read_split(folder / "split" / source.split)
-    parts = choose_split(key, labels, split, fractions, per_class, split_seed, given)
-    store = FeatureStore(normalize_rows(features) if normalize_features else features)
-    return Dataset(key, graph, store, labels, *parts, source.num_classes)
+    parts = choose_split(key, classes, split, fractions, per_class, split_seed, given)
+    try:
+        store = FeatureStore(normalize_rows(features) if normalize_features else features)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
+    return Dataset(key, graph, store, classes, *parts, source.num_classes)
 
 
 def _locate(root: Path, name: str, source: _Source) -> Path:
@@ -108,18 +114,27 @@ def _locate(root: Path, name: str, source: _Source) -> Path:
     made_by_package = name.replace("-", "_")
     places = [made_by_package, f"{made_by_package}_pyg", name, source.archive, f"{made_by_package}/{source.archive}"]
     places += [f"ogb/{place}" for place in places]
-    for place in places:
-        if (root / place / "raw").is_dir() or (root / place / "processed").is_dir():
-            return root / place
+    folders = [root / place for place in places]
+    found = _filled(folders)
+    if found is not None:
+        return found
+    with one_at_a_time(root):
+        # Another process may have made it meanwhile.
+        return _filled(folders) or _fetch(root, name, source, root / made_by_package)
+
+
+def _filled(folders: Sequence[Path]) -> Path | None:
+    return next((folder for folder in folders if (folder / "raw").is_dir() or (folder / "processed").is_dir()), None)
+
+
+def _fetch(root: Path, name: str, source: _Source, expected: Path) -> Path:
     archive = f"{source.archive}.zip"
-    zips = [root / place / archive for place in (".", made_by_package, "ogb", f"ogb/{made_by_package}")]
+    zips = [root / place / archive for place in (".", expected.name, "ogb", f"ogb/{expected.name}")]
     was_there = find(zips) is not None
     try:
         path = find_or_download(zips, f"{_URL}/{archive}")
     except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{name}: there is no folder {root / made_by_package} with raw files; {error}"
-        ) from error
+        raise FileNotFoundError(f"{name}: there is no folder {expected} with raw files; {error}") from error
     folder = _unpack(path, source.archive)
     if not was_there:
         path.unlink()
@@ -149,42 +164,48 @@ def _read(name: str, folder: Path, add_reverse: bool) -> tuple[Tensor, Tensor, T
     raw = folder / "raw"
     if processed.exists():
         try:
-            return _read_processed(name, processed)
+            return _read_processed(processed)
         except ValueError as error:
             if not raw.is_dir():
                 raise
             logger.warning("Reading the raw files of %s instead: %s", name, error)
     if (raw / "data.npz").exists():
         return _read_binary(raw)
-    return _read_csv(name, raw, add_reverse)
+    return _read_csv(raw, add_reverse)
 
 
-def _read_processed(name: str, path: Path) -> tuple[Tensor, Tensor, Tensor]:
-    from torch_geometric.data.data import Data, DataEdgeAttr, DataTensorAttr
-    from torch_geometric.data.storage import GlobalStorage
-
-    try:
-        with torch.serialization.safe_globals([Data, DataEdgeAttr, DataTensorAttr, GlobalStorage]):
-            data, _ = torch.load(path, weights_only=True, mmap=True)
-        edges, features, labels = data.edge_index, data.x, data.y
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} holds something else than the tensors of one graph, or is cut short") from error
-    check_finite(name, features)
+def _read_processed(path: Path) -> tuple[Tensor, Tensor, Tensor]:
+    with reading(path, "a file of nothing but one graph's tensors"), only_tensors():
+        data, _ = torch.load(path, weights_only=True, mmap=True)
+        tensors = tuple(getattr(data, key) for key in ("edge_index", "x", "y"))
+        for key, tensor in zip(("edges", "features", "labels"), tensors, strict=True):
+            if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+                raise TypeError(f"its {key} are no dense tensor")
+            # A tensor larger than its storage makes that grow, by whatever memory holds.
+            if tensor.untyped_storage().nbytes() > path.stat().st_size or tensor.nbytes > path.stat().st_size:
+                raise ValueError(f"its {key} claim more than the file holds")
+        edges, features, labels = (tensor.contiguous() for tensor in tensors)
+    if features.dim() != 2 or not features.is_floating_point():
+        raise ValueError(f"{path}: features must be floating, a row per node, got {features.dtype} {features.shape}")
+    check_finite(str(path), features)
     return edges, features, labels
 
 
-def _read_csv(name: str, raw: Path, add_reverse: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _read_csv(raw: Path, add_reverse: bool) -> tuple[Tensor, Tensor, Tensor]:
     missing = [file for file in ("edge", "node-feat", "node-label") if not (raw / f"{file}.csv.gz").exists()]
     if missing:
-        raise FileNotFoundError(f"{name}: {raw} has no {', '.join(f'{file}.csv.gz' for file in missing)}")
+        raise FileNotFoundError(f"{raw} has no {', '.join(f'{file}.csv.gz' for file in missing)}")
     num_nodes, num_edges = (
         int(read_csv_matrix(raw / f"num-{what}-list.csv.gz", np.int64, num_rows=1)[0, 0]) for what in ("node", "edge")
     )
-    edge_index = torch.from_numpy(read_csv_matrix(raw / "edge.csv.gz", np.int64, num_edges)).T
+    edges = read_csv_matrix(raw / "edge.csv.gz", np.int64, num_edges)
+    if edges.shape[1] != 2:
+        raise ValueError(f"{raw / 'edge.csv.gz'}: an edge is two node numbers, got {edges.shape[1]} columns")
+    edge_index = torch.from_numpy(edges).T
     if add_reverse:
         edge_index = torch.cat([edge_index, edge_index.flip(0)], dim=1)
     features = torch.from_numpy(read_csv_matrix(raw / "node-feat.csv.gz", np.float32, num_nodes))
-    check_finite(name, features)
+    check_finite(str(raw / "node-feat.csv.gz"), features)
     labels = torch.from_numpy(read_csv_matrix(raw / "node-label.csv.gz", np.float32, num_nodes))
     return edge_index, features, labels
 
@@ -192,7 +213,12 @@ def _read_csv(name: str, raw: Path, add_reverse: bool) -> tuple[Tensor, Tensor, 
 def _read_binary(raw: Path) -> tuple[Tensor, Tensor, Tensor]:
     edges, features = (map_npz_array(raw / "data.npz", key) for key in ("edge_index", "node_feat"))
     labels = map_npz_array(raw / "node-label.npz", "node_label")
-    return torch.from_numpy(edges), torch.from_numpy(features), torch.from_numpy(labels)
+    if edges.ndim != 2 or edges.dtype.kind not in "iu":
+        raise ValueError(f"{raw / 'data.npz'}: edge_index must be whole numbers, got {edges.dtype} {edges.shape}")
+    if features.ndim != 2 or features.dtype.kind != "f":
+        raise ValueError(f"{raw / 'data.npz'}: node_feat must be floating, got {features.dtype} {features.shape}")
+    with reading(raw / "data.npz", "a file of arrays that torch knows"):
+        return torch.from_numpy(edges), torch.from_numpy(features), torch.from_numpy(labels)
 
 
 def map_npz_array(path: Path, key: str) -> np.ndarray:
@@ -201,25 +227,33 @@ def map_npz_array(path: Path, key: str) -> np.ndarray:
     Raises:
         ValueError: If the file is not whole, has no such array, or the array holds objects.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entry = archive.getinfo(f"{key}.npy")
-            if entry.compress_type != zipfile.ZIP_STORED:
-                return _map_npy(_unpack_member(archive, entry, path.parent / f"{path.stem}-{key}.npy"), 0)
-            return _map_npy(path, entry.header_offset + _local_header_bytes(path, entry))
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{path} is not a whole .npz file: {error}") from error
-    except KeyError as error:
-        raise ValueError(f"{path} has no array {key}") from error
+    with reading(path, "a whole .npz file"), zipfile.ZipFile(path) as archive:
+        if f"{key}.npy" not in archive.namelist():
+            raise ValueError(f"{path} has no array {key}")
+        entry = archive.getinfo(f"{key}.npy")
+        if entry.compress_type == zipfile.ZIP_STORED:
+            return map_npy(path, entry.header_offset + _local_header_bytes(path, entry))
+        return map_npy(_unpack_member(archive, entry, path))
 
 
-def _unpack_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> Path:
-    if not target.exists():
-        logger.info("Unpacking %s (%.1f GB) to %s, once", entry.filename, entry.file_size / 1e9, target)
-        partial = target.with_name(f"{target.name}.part")
-        with archive.open(entry) as member, partial.open("wb") as file:
-            shutil.copyfileobj(member, file, 1 << 20)
-        partial.replace(target)
+def _unpack_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> Path:
+    """A file beside the archive with an entry's content, whose checksum it is named by."""
+    key = entry.filename.removesuffix(".npy")
+    target = path.parent / f"{path.stem}-{key}-{entry.CRC:08x}.npy"
+    with one_at_a_time(path.parent):
+        if target.exists() and target.stat().st_size != entry.file_size:
+            logger.warning("%s has %d of %d bytes: unpacking it anew", target, target.stat().st_size, entry.file_size)
+            target.unlink()
+        if not target.exists():
+            logger.info("Unpacking %s (%.1f GB) to %s, once", entry.filename, entry.file_size / 1e9, target)
+            check_fits_disk(entry.filename, entry.file_size, path.parent)
+            partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+            try:
+                with archive.open(entry) as member, partial.open("wb") as file:
+                    shutil.copyfileobj(member, file, 1 << 20)
+                partial.replace(target)
+            finally:
+                partial.unlink(missing_ok=True)
     return target
 
 
@@ -231,31 +265,17 @@ def _local_header_bytes(path: Path, entry: zipfile.ZipInfo) -> int:
         return 30 + int(name_bytes) + int(extra_bytes)
 
 
-def _map_npy(path: Path, offset: int) -> np.ndarray:
-    with path.open("rb") as file:
-        file.seek(offset)
-        version = np.lib.format.read_magic(file)
-        read_header: Any = np.lib.format.read_array_header_1_0
-        if version != (1, 0):
-            read_header = np.lib.format.read_array_header_2_0
-        shape, is_fortran, dtype = read_header(file)
-        if dtype.hasobject:
-            raise ValueError(f"{path} holds objects where numbers belong")
-        start = file.tell()
-    # Copy-on-write: torch wants writable memory, the file must not change.
-    return np.memmap(path, dtype, "c", start, shape, "F" if is_fortran else "C")
-
-
-def _as_classes(labels: Tensor) -> Tensor:
-    """int64, `(num_nodes,)`; papers100M labels few of its papers and leaves NaN at the others."""
-    labels = labels.view(-1)
-    return labels.nan_to_num(nan=-1).long() if labels.is_floating_point() else labels.long()
-
-
 def _read_split(folder: Path) -> Split:
     paths = [folder / f"{part}.csv.gz" for part in ("train", "valid", "test")]
     missing = [str(path) for path in paths if not path.exists()]
     if missing:
         raise FileNotFoundError(f"the official split's {', '.join(missing)} is missing; choose dataset.split=random?")
-    train, val, test = (torch.from_numpy(read_csv_matrix(path, np.int64)).view(-1) for path in paths)
+    train, val, test = (_read_ids(path) for path in paths)
     return train, val, test
+
+
+def _read_ids(path: Path) -> Tensor:
+    ids = read_csv_matrix(path, np.int64)
+    if ids.shape[1] != 1:
+        raise ValueError(f"{path} must hold one node per line, got {ids.shape[1]} columns")
+    return torch.from_numpy(ids[:, 0].copy())

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import collections
-import pickle
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnfast.datasets.edges import build_graph
 from gnnfast.datasets.feature_rows import densify
 from gnnfast.datasets.raw_files import data_root, find_or_download
 from gnnfast.datasets.splitting import DEFAULT_FRACTIONS, choose_split
-from gnnfast.graph import CSCGraph, Dataset, FeatureStore
+from gnnfast.datasets.unpickling import load_arrays
+from gnnfast.graph import Dataset, FeatureStore
+from gnnfast.runtime.reading import reading
 
 _URL = "https://github.com/kimiyoung/planetoid/raw/master/data"
 _NAMES = {"cora": "Cora", "citeseer": "CiteSeer", "pubmed": "PubMed"}
@@ -55,23 +57,26 @@ def planetoid(
     if key not in _NAMES:
         raise ValueError(f"name must be one of {', '.join(_NAMES.values())}, got {name!r}")
     files = {part: _locate(data_root(root), key, part) for part in ("tx", "allx", "y", "ty", "ally", "graph")}
-    objects = {part: _load(path) for part, path in files.items()}
     test_path = _locate(data_root(root), key, "test.index")
-    test_order = torch.from_numpy(np.loadtxt(test_path, dtype=np.int64, ndmin=1))
-    try:
-        first, test = (
-            densify(name, m.data, m.indices, m.indptr, m.shape, feature_dtype, normalize_features)
-            for m in (objects["allx"], objects["tx"])
-        )
-        x = _place_rows(first, test, test_order)
-        first, test = (torch.from_numpy(objects[part]) for part in ("ally", "ty"))
-        labels = _place_rows(first, test, test_order).argmax(dim=1)
-        edge_index = _edges(objects["graph"])
-        num_train = len(objects["y"])
-    except (AttributeError, IndexError, RuntimeError, TypeError) as error:
-        raise ValueError(f"the files beside {test_path} are not those of {_NAMES[key]}: {error}") from error
-    graph = CSCGraph.from_edge_index(edge_index, x.shape[0])
-    public = (torch.arange(num_train), torch.arange(num_train, num_train + _NUM_VALIDATION), test_order.sort().values)
+    objects = {part: load_arrays(path) for part, path in files.items()}
+    with reading(test_path, "a list of nodes"):
+        test_order = np.array(test_path.read_text().split(), np.int64)
+    edge_index = _edges(files["graph"], objects["graph"])
+    first, test = (_sparse(files[part], objects[part], feature_dtype, normalize_features) for part in ("allx", "tx"))
+    first_labels, test_labels, train_labels = (_one_hot(files[part], objects[part]) for part in ("ally", "ty", "y"))
+    for part, rows, labels in (("ally", first, first_labels), ("ty", test, test_labels)):
+        if labels.shape != (rows.shape[0], first_labels.shape[1]):
+            shape = tuple(labels.shape)
+            raise ValueError(f"{files[part]} has labels of shape {shape} for {rows.shape[0]} rows of features")
+    if test.shape[1] != first.shape[1]:
+        raise ValueError(f"{files['tx']} has {test.shape[1]} features, but {files['allx']} has {first.shape[1]}")
+    _check_order(test_path, test_order, first.shape[0], test.shape[0], len(objects["graph"]))
+    place = torch.from_numpy(test_order)
+    x = _place_rows(first, test, place)
+    labels = _place_rows(first_labels, test_labels, place).argmax(dim=1)
+    num_train = train_labels.shape[0]
+    graph = build_graph(files["graph"], edge_index, x.shape[0])
+    public = (torch.arange(num_train), torch.arange(num_train, num_train + _NUM_VALIDATION), place.sort().values)
     parts = choose_split(name, labels, split, fractions, per_class, split_seed, given=public)
     return Dataset(_NAMES[key], graph.to_undirected() if undirected else graph, FeatureStore(x), labels, *parts)
 
@@ -91,37 +96,54 @@ def _place_rows(first: Tensor, test: Tensor, test_order: Tensor) -> Tensor:
     return rows
 
 
-def _edges(neighbors: dict[int, list[int]]) -> Tensor:
+def _check_order(path: Path, order: np.ndarray, num_first: int, num_test: int, num_known: int) -> None:
+    """Raises ValueError unless each test row has a node of its own, behind the others and known to the graph."""
+    if order.size == 0 or order.size != num_test:
+        raise ValueError(f"{path} names {order.size} test nodes, but there are {num_test} rows of them")
+    end = max(num_known, num_first + num_test)
+    if order.min() < num_first or order.max() >= end or np.unique(order).size < order.size:
+        raise ValueError(f"{path} must name distinct nodes from {num_first} to {end - 1}")
+
+
+def _sparse(path: Path, matrix: Any, feature_dtype: str, normalize: bool) -> Tensor:
+    """Rows of a sparse matrix, dense."""
+    import scipy.sparse
+
+    with reading(path, "a sparse matrix"):
+        if not isinstance(matrix, scipy.sparse.csr_matrix):
+            raise TypeError(f"got {type(matrix).__name__}")
+        parts = [matrix.data, matrix.indices, matrix.indptr]
+        for array in parts:
+            _check_size(path, array)
+        return densify(str(path), parts[0], parts[1], parts[2], matrix.shape, feature_dtype, normalize)
+
+
+def _one_hot(path: Path, array: Any) -> Tensor:
+    """A column per class, float32."""
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind not in "biuf":
+        described = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise ValueError(f"{path} must hold a column of numbers per class, got {described}")
+    _check_size(path, array)
+    if array.shape[1] == 0 or not np.isin(array, (0, 1)).all():
+        raise ValueError(f"{path} must hold a column of 0 or 1 per class")
+    return torch.from_numpy(array.astype(np.float32))
+
+
+def _check_size(path: Path, array: np.ndarray) -> None:
+    """Raises ValueError if an array is larger than its file, which then does not hold it."""
+    if array.nbytes > path.stat().st_size:
+        raise ValueError(f"{path} claims {array.nbytes} bytes of numbers, which is more than it holds")
+
+
+def _edges(path: Path, neighbors: Any) -> Tensor:
     """Sources above destinations, int64, each pair once, without self-loops."""
-    src = np.repeat(np.fromiter(neighbors, np.int64), [len(heard) for heard in neighbors.values()])
-    dst = np.concatenate([np.asarray(heard, np.int64) for heard in neighbors.values()])
-    pairs = np.unique(np.stack([src, dst])[:, src != dst], axis=1)
-    return torch.from_numpy(pairs)
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Builds arrays, sparse matrices and dictionaries of lists, and calls nothing else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        import scipy.sparse
-
-        # Under the names that Python 2 and the NumPy and SciPy of its time wrote.
-        allowed = {
-            ("collections", "defaultdict"): collections.defaultdict,
-            ("__builtin__", "list"): list,
-            ("numpy", "ndarray"): np.ndarray,
-            ("numpy", "dtype"): np.dtype,
-            ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
-            ("scipy.sparse.csr", "csr_matrix"): scipy.sparse.csr_matrix,
-        }
-        if (module, name) not in allowed:
-            raise pickle.UnpicklingError(f"{module}.{name} has no business in a file of arrays")
-        return allowed[module, name]
-
-
-def _load(path: Path) -> Any:
-    try:
-        with path.open("rb") as file:
-            return _ArrayUnpickler(file, encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} is not a whole file of this data set: {error}") from error
+    with reading(path, "a list of neighbors by node"):
+        degrees = [len(heard) for heard in neighbors.values()]
+        if sum(degrees) > path.stat().st_size:
+            raise ValueError(f"{path} claims {sum(degrees)} neighbors, which is more than it holds")
+        for ends in (neighbors, chain.from_iterable(neighbors.values())):
+            if any(type(node) is not int for node in ends):
+                raise TypeError("a node is no whole number")
+        src = np.repeat(np.fromiter(neighbors, np.int64), degrees)
+        dst = np.fromiter(chain.from_iterable(neighbors.values()), np.int64)
+        return torch.from_numpy(np.unique(np.stack([src, dst])[:, src != dst], axis=1))

@@ -9,11 +9,14 @@ import shutil
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+
+from gnnfast.runtime.npy import read_npy_header, read_numbers
+from gnnfast.runtime.reading import check_fits_disk, check_fits_memory, reading
 
 logger = logging.getLogger(__name__)
 
@@ -75,36 +78,89 @@ def download(url: str, target: Path) -> None:
             partial.unlink(missing_ok=True)
 
 
-def open_npz(path: Path, member: str) -> Any:
-    """Opens a `.npz` file, or the one named `member` inside a `.zip`, in memory; objects are never unpickled.
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Only one process at a time is in this block for a folder; the others wait, and find what the first has made.
+
+    The folder itself is locked: no file is left behind, and the lock ends with its process. Where the system cannot do
+    that, nobody waits.
+    """
+    handle = _locked(folder)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _locked(folder: Path) -> int | None:
+    """A handle that holds the folder's lock until it is closed; None where there is no such lock."""
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def read_npz(path: Path, names: Sequence[str], member: str) -> dict[str, np.ndarray]:
+    """Arrays of numbers from a `.npz` file, or from the one named `member` inside a `.zip`.
 
     Raises:
-        ValueError: If the file is not whole or the archive has no such member.
+        ValueError: If the file is not whole, lacks one of the arrays, or one does not fit into memory.
     """
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".zip":
-            with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                content = archive.read(member)
-        return np.load(io.BytesIO(content), allow_pickle=False)
-    except KeyError as error:
-        raise ValueError(f"{path} holds no {member}") from error
-    except (zipfile.BadZipFile, EOFError, ValueError) as error:
-        raise ValueError(f"{path} is not a whole {path.suffix} file: {error}") from error
+    with reading(path, f"a whole {path.suffix} file"), zipfile.ZipFile(path) as archive:
+        if path.suffix != ".zip":
+            return _arrays(path, names, archive)
+        if member not in archive.namelist():
+            raise ValueError(f"{path} holds no {member}")
+        with zipfile.ZipFile(io.BytesIO(read_member(archive, member))) as inner:
+            return _arrays(path, names, inner)
+
+
+def _arrays(path: Path, names: Sequence[str], archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
+    missing = sorted(set(names) - {file.removesuffix(".npy") for file in archive.namelist()})
+    if missing:
+        raise ValueError(f"{path} has no array {', '.join(missing)}")
+    arrays = {}
+    for name in names:
+        entry = archive.getinfo(f"{name}.npy")
+        with archive.open(entry) as file:
+            header = read_npy_header(file, entry.file_size)
+            check_fits_memory(f"array {name}", header.num_bytes)
+            arrays[name] = read_numbers(file, header)
+            # What is behind the numbers is read too: the archive's checksum is compared at its end.
+            file.read()
+    return arrays
+
+
+def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """The content of an archive's entry, which never comes to more than the archive says.
+
+    Raises:
+        ValueError: If that does not fit into memory.
+    """
+    check_fits_memory(f"{name} unpacked", archive.getinfo(name).file_size)
+    return archive.read(name)
 
 
 def extract_zip(path: Path, folder: Path) -> None:
     """Unpacks an archive into `folder`.
 
     Raises:
-        ValueError: If the file is not a whole archive, or an entry would land outside `folder`.
+        ValueError: If the file is not a whole archive, an entry would land outside `folder`, or the disk has no room.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            inside = folder.resolve()
-            for name in archive.namelist():
-                if not (inside / name).resolve().is_relative_to(inside):
-                    raise ValueError(f"{path} holds {name!r}, which points outside of {folder}")
-            archive.extractall(folder)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is not a whole .zip file: {error}") from error
+    with reading(path, "a whole .zip file"), zipfile.ZipFile(path) as archive:
+        inside = folder.resolve()
+        for name in archive.namelist():
+            if not (inside / name).resolve().is_relative_to(inside):
+                raise ValueError(f"{path} holds {name!r}, which points outside of {folder}")
+        folder.mkdir(parents=True, exist_ok=True)
+        check_fits_disk("it", sum(entry.file_size for entry in archive.infolist()), folder)
+        archive.extractall(folder)

@@ -39,6 +39,8 @@ def choose_split(
     Raises:
         ValueError: If there is no such split, its parts overlap, or nothing is left to train on.
     """
+    if not isinstance(split_seed, int) or split_seed < 0:
+        raise ValueError(f"{name}: split_seed must be an integer from 0, got {split_seed!r}")
     if split == "random":
         parts = _random_split(name, labels, fractions, per_class, split_seed)
     elif split not in ("public", "official"):
@@ -56,6 +58,8 @@ def choose_split(
 def _random_split(
     name: str, labels: Tensor, fractions: Sequence[float], per_class: int | None, split_seed: int
 ) -> Split:
+    if per_class is not None and (not isinstance(per_class, int) or per_class < 1):
+        raise ValueError(f"{name}: per_class must be at least 1, got {per_class!r}")
     if per_class is None:
         known = labels >= 0 if labels.dim() == 1 else ~labels.isnan().all(dim=1)
         return random_split(known.nonzero().view(-1), fractions, split_seed)

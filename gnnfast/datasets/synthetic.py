@@ -14,6 +14,7 @@ from gnnfast.datasets.splitting import DEFAULT_FRACTIONS, choose_split
 from gnnfast.graph import CSCGraph, Dataset, FeatureStore
 from gnnfast.kernels.cpu import generate as kernels
 from gnnfast.kernels.reference.random import derive_seed
+from gnnfast.runtime.reading import check_fits_memory
 
 _ROWS_AT_A_TIME = 1 << 16
 _PURPOSES = ("places", "degrees", "edges", "means", "features", "labels")
@@ -73,10 +74,19 @@ def synthetic(
     law = CommunityLaw(
         num_nodes, num_edges, num_classes, homophily, power_law_exponent, max_degree, undirected=undirected
     )
+    if not isinstance(num_features, int) or num_features < 1:
+        raise ValueError(f"num_features must be at least 1, got {num_features}")
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ValueError(f"seed must be an integer from 0 to 2**63 - 1, got {seed!r}")
+    if not 0 <= feature_signal < math.inf:
+        raise ValueError(f"feature_signal must be a length, got {feature_signal}")
     if attainable_hops not in (0, 1, 2):
         raise ValueError(f"attainable_hops must be 0, 1 or 2, got {attainable_hops}")
     if not 0 <= label_noise < 1 - 1 / num_classes:
         raise ValueError(f"label_noise must leave the true class the likeliest, below {1 - 1 / num_classes:.3g}")
+    # Edges are mirrored and merged; features, and what Bayes' rule keeps of each node.
+    num_bytes = 12 * num_edges + num_nodes * (4 * num_features + 64 + 12 * num_classes * (attainable_hops > 0))
+    check_fits_memory(f"a graph of {num_nodes} nodes, {num_edges} edges and {num_features} features", num_bytes)
     graph, communities = law.draw(seed)
     x, means = _draw_features(communities, num_classes, num_features, feature_signal, seed)
     labels = communities.clone()
@@ -106,6 +116,9 @@ class CommunityLaw:
     undirected: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("num_nodes", "num_edges", "num_classes"):
+            if not isinstance(getattr(self, name), int):
+                raise ValueError(f"{name} must be an integer, got {getattr(self, name)!r}")
         if self.num_classes < 1 or self.num_nodes < 2 * self.num_classes:
             raise ValueError(f"each class needs two nodes, got {self.num_nodes=} and {self.num_classes=}")
         if self.num_nodes > np.iinfo(np.int32).max:
@@ -114,8 +127,10 @@ class CommunityLaw:
             raise ValueError(f"{self.num_nodes} nodes have no room for {self.num_edges} edges")
         if not 0 <= self.homophily <= 1:
             raise ValueError(f"homophily must be a probability, got {self.homophily}")
-        if self.power_law_exponent <= 2:
+        if not 2 < self.power_law_exponent < math.inf:
             raise ValueError(f"power_law_exponent must be above 2, got {self.power_law_exponent}")
+        if self.max_degree is not None and not 0 < self.max_degree < math.inf:
+            raise ValueError(f"max_degree must be positive or null, got {self.max_degree}")
 
     @property
     def growth(self) -> float:

@@ -133,7 +133,8 @@ class CSCGraph:
         if num_nodes != num_columns:
             raise ValueError(f"adj_t must be square, got {num_nodes} x {num_columns}: was it built without its sizes?")
         indptr, indices, value = parts
-        return cls(indptr, indices.to(index_dtype(num_nodes)), edge_weight=value, validate=False)
+        # Its sizes are what someone said: its columns may be others.
+        return cls(indptr, indices.to(index_dtype(num_nodes)), edge_weight=value)
 
     @property
     def num_nodes(self) -> int:

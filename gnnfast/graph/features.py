@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gnnfast.kernels.cpu.gather import gather_rounded, gather_rows
+from gnnfast.runtime.npy import load_npy, map_npy
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _NPY_DTYPES = (np.float32, np.float16, np.float64, np.uint16)
@@ -45,15 +46,12 @@ class FeatureStore:
         Raises:
             ValueError: If the file is not a readable `.npy` array of two dimensions, or of another type.
         """
-        # Copy-on-write: torch wants writable memory, the file must not change.
-        try:
-            array = np.load(path, mmap_mode="c" if memory_map else None, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise ValueError(f"{path} is not a whole .npy file: {error}") from error
-        dtype = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
-        if dtype not in _NPY_DTYPES:
+        path = Path(path)
+        array = map_npy(path) if memory_map else load_npy(path)
+        if array.dtype not in _NPY_DTYPES:
             raise ValueError(
-                f"{path} must hold float32, float16, float64 or uint16 (bfloat16), in native byte order, got {dtype}"
+                f"{path} must hold float32, float16, float64 or uint16 (bfloat16), in native byte order, "
+                f"got {array.dtype}"
             )
         if memory_map and not array.flags.c_contiguous:
             warnings.warn(

@@ -22,7 +22,7 @@ def random_split(labelled: Tensor, fractions: Sequence[float], seed: int) -> Spl
     Raises:
         ValueError: If there are not three fractions or they do not fit into 1.
     """
-    if len(fractions) != 3 or min(fractions) < 0 or sum(fractions) > 1 + 1e-9:
+    if len(fractions) != 3 or not all(0 <= share <= 1 for share in fractions) or not sum(fractions) <= 1 + 1e-9:
         raise ValueError(f"fractions must be three shares of at most 1 in all, got {list(fractions)}")
     order = labelled[torch.from_numpy(np.random.default_rng(seed).permutation(labelled.numel()))]
     bounds = [round(sum(fractions[: i + 1]) * labelled.numel()) for i in range(3)]

@@ -23,3 +23,9 @@ def keep_freed_memory() -> bool:
     largest = 2**31 - 1
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, largest), (_M_TOP_PAD, 1 << 26))
     return all(mallopt(option, value) == 1 for option, value in settings)
+
+
+def give_back_freed_memory() -> None:
+    """Returns freed memory to the system once, even where `keep_freed_memory` holds it; does nothing without glibc."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

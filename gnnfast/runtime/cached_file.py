@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+
+from gnnfast.runtime.reading import first_line
+
+logger = logging.getLogger(__name__)
 
 _CHECKSUM_BYTES = 16
 _CHUNK_BYTES = 1 << 20
@@ -27,8 +32,8 @@ def cached_arrays(
     """What `compute` returns, read from disk where it was computed from equal inputs before.
 
     The file is named by a digest of the inputs, arrays with all their content, so that it never answers for others. A
-    file that cannot be read, or whose content is not what was written, is computed anew; where nothing can be written,
-    nothing is kept.
+    file that cannot be read, or whose content is not what was written, is computed anew, with a warning; where nothing
+    can be written, nothing is kept, and a warning says so.
 
     Args:
         name: Of the result: the beginning of the file's name.
@@ -37,10 +42,10 @@ def cached_arrays(
         folder: Where files are kept; None means `gnnfast` in the user's cache folder.
     """
     digest = _digest(inputs)
-    path = None
-    with contextlib.suppress(OSError, RuntimeError):
+    try:
         path = (user_cache_dir() if folder is None else Path(folder)) / f"{name}-{digest}.npz"
-    if path is None:
+    except (OSError, RuntimeError) as error:
+        _warn_once(f"{name} is not kept for later runs: {error}")
         return compute()
     kept = _read(path, digest)
     if kept is None:
@@ -55,17 +60,20 @@ def _read(path: Path, digest: str) -> dict[str, np.ndarray] | None:
             num_bytes = os.fstat(file.fileno()).st_size - _CHECKSUM_BYTES
             # Before anything is made of the bytes: numpy and zipfile fail in many ways, and drop arrays silently.
             if num_bytes < 0 or _checksum(file, num_bytes, digest) != file.read():
-                return None
+                raise ValueError("its content is not what was written")
             file.seek(0)
             with np.load(file, allow_pickle=False) as stored:
                 return {name: stored[name] for name in stored.files}
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except Exception as error:
+        logger.warning("%s cannot be used and is made anew: %s", path, first_line(error))
         return None
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray], digest: str) -> None:
     """Writes beside the file and moves over it: other processes see the whole file or none."""
-    with contextlib.suppress(OSError):
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
         try:
@@ -80,6 +88,13 @@ def _write(path: Path, arrays: dict[str, np.ndarray], digest: str) -> None:
         except BaseException:
             os.unlink(temporary)
             raise
+    except OSError as error:
+        _warn_once(f"{path.name} is not kept for later runs: {error}")
+
+
+@cache
+def _warn_once(message: str) -> None:
+    logger.warning(message)
 
 
 def _checksum(file: BinaryIO, num_bytes: int, digest: str) -> bytes:

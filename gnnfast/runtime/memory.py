@@ -1,4 +1,4 @@
-"""How much memory this process has held at most."""
+"""How much memory this process has held at most, and how much more there is."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import contextlib
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 def reset_peak_memory() -> None:
@@ -36,6 +39,50 @@ def peak_memory_bytes() -> int | None:
 def peak_gpu_memory_bytes() -> int | None:
     """Peak memory that torch has allocated on the current GPU; None if it uses none."""
     return torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else None
+
+
+def available_memory_bytes() -> int | None:
+    """Memory that this process can still take without swapping; None where the system does not tell.
+
+    The least of what the machine has to spare and what is left of the limits of the control groups, of version 2 or 1,
+    that the process is in. Cached files count as free: the system gives them up.
+    """
+    found = [bytes_left for bytes_left in (_machine_bytes_left(), *_cgroup_bytes_left()) if bytes_left is not None]
+    return min(found, default=None)
+
+
+def _machine_bytes_left() -> int | None:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def _cgroup_bytes_left() -> Iterator[int]:
+    """What each limit leaves, from the process's own group up to the outermost: a parent's limit counts as well."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        controllers, _, group = line.partition(":")[2].partition(":")
+        if controllers == "":
+            base, names = _CGROUP, ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            base, names = _CGROUP / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        # In a container the group's path may be the host's; what is mounted is then the group itself.
+        inner = base / group.lstrip("/")
+        for folder in (inner, *inner.parents):
+            if not folder.is_relative_to(base):
+                break
+            # Groups without a limit say "max", or in version 1 a number beyond all memory.
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                limit, used = (int((folder / name).read_text()) for name in names[:2])
+                statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                yield max(limit - used + int(statistics[names[2]]), 0)
 
 
 def held_bytes() -> dict[str, int]:

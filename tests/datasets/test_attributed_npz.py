@@ -73,9 +73,9 @@ def test_half_precision_features_are_the_rounded_ones(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("attr_indices", np.array([0, 2, 1, 9], np.int32), "out of this range"),
+        ("attr_indices", np.array([0, 2, 1, 9], np.int32), "columns are numbered 0 to 2, but one is 9"),
         ("attr_indptr", np.array([0, 2, 1, 4, 4], np.int32), "do not fit together"),
-        ("adj_indices", np.array([1, 2, 1, 7], np.int32), "holds node 7"),
+        ("adj_indices", np.array([1, 2, 1, 7], np.int32), "columns are numbered 0 to 3, but one is 7"),
         ("labels", np.array([0, 1, 0]), "labels have 3 rows"),
     ],
 )

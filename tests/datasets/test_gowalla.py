@@ -55,7 +55,7 @@ def test_validation_pairs_leave_training_and_the_graph(tmp_path: Path):
     [
         ({"test": "0 2\n2 1\n1 0\n"}, "a line for each user, in order"),
         ({"test": "0 2\n1 x\n2\n"}, "line of numbers per user"),
-        ({"test": "0 9\n1\n2\n"}, "test_edges has destination 12"),
+        ({"test": "0 9\n1\n2\n"}, "test.txt: places are numbered 0 to 3, but one is 9"),
         ({"test": "0\n1\n2\n3 1\n"}, "no pair among users"),
         ({"indptr": np.array([0, 2, 1, 6, 8, 10, 11, 12])}, "do not fit together"),
         ({"shape": np.array([8, 8])}, "do not fit together"),

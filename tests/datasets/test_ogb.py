@@ -134,7 +134,7 @@ def test_a_processed_file_that_would_run_code_is_left_for_the_raw_ones(
     folder = tmp_path / "ogbn_arxiv"
     torch.save((Attack(tmp_path / "was_here"), None), processed_file(folder))
     write_split(folder, "time")
-    with pytest.raises(ValueError, match="something else than the tensors"):
+    with pytest.raises(ValueError, match=r"is not a file of nothing but one graph's tensors: .* has no business"):
         ogb("ogbn-arxiv", tmp_path)
     write_csv_layout(folder)
     with caplog.at_level(logging.WARNING):
@@ -169,8 +169,8 @@ def test_papers_are_memory_mapped_and_mostly_without_a_label(tmp_path: Path, sav
     assert torch.equal(dataset.features.rows, torch.from_numpy(features))
     assert dataset.labels.tolist() == [3, 0, 1, 39, -1, 2]
     assert dataset.num_classes == 172
-    unpacked = (tmp_path / "ogbn_papers100M" / "raw" / "data-node_feat.npy").exists()
-    assert unpacked == (save is np.savez_compressed)
+    unpacked = list((tmp_path / "ogbn_papers100M" / "raw").glob("data-node_feat-*.npy"))
+    assert bool(unpacked) == (save is np.savez_compressed)
 
 
 def test_features_stay_on_disk(tmp_path: Path):
@@ -196,7 +196,7 @@ def test_an_array_of_objects_is_refused(tmp_path: Path):
         ("edge", np.vstack([EDGES.T, [[0, 1]]]), "more than 5 rows"),
         ("edge", np.where(EDGES.T == 5, 6, EDGES.T), "holds node 6"),
         ("node-feat", np.where(FEATURES == 0, np.nan, FEATURES), "feature 2 of node 2 is nan"),
-        ("node-label", np.where(LABELS == 39, 40, LABELS), "node 3 of the test split has label 40"),
+        ("node-label", np.where(LABELS == 39, 40, LABELS), "classes are numbered 0 to 39 .* row 3 has 40"),
     ],
 )
 def test_files_that_do_not_fit_are_named(tmp_path: Path, file: str, rows: np.ndarray, message: str):

@@ -1,0 +1,114 @@
+"""Pickled files, of which only arrays, matrices and containers come out."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gnnfast.runtime.reading import reading
+
+_MODULES = {
+    "builtins": ("list", "dict", "set", "frozenset", "tuple", "int", "float", "complex", "bool", "bytearray", "slice"),
+    "collections": ("defaultdict", "OrderedDict", "Counter", "deque"),
+    "_codecs": ("encode",),
+    "copyreg": ("_reconstructor",),
+    "numpy": ("ndarray", "dtype"),
+    "numpy.core.multiarray": ("_reconstruct", "scalar"),
+    "numpy._core.multiarray": ("_reconstruct", "scalar"),
+    "numpy._core.numeric": ("_frombuffer",),
+    "numpy.core.numeric": ("_frombuffer",),
+}
+_SPARSE = re.compile(r"scipy\.sparse\.(_?(csr|csc|coo|lil|dok|dia|bsr)|_matrix)")
+_watching: ContextVar[bool] = ContextVar("watching", default=False)
+
+
+def is_harmless(module: str, name: str) -> bool:
+    """Whether a pickled file may name this: what builds arrays, sparse matrices and containers, and runs nothing."""
+    # As Python 2 called it.
+    module = {"__builtin__": "builtins", "copy_reg": "copyreg"}.get(module, module)
+    return name in _MODULES.get(module, ()) or bool(_SPARSE.fullmatch(module))
+
+
+def load_arrays(path: Path) -> Any:
+    """The arrays, sparse matrices and containers of a pickled file, of Python 2 as well.
+
+    Raises:
+        ValueError: If the file is not whole, names anything else, or an array is larger than the file.
+    """
+    with reading(path, "a whole file of this data set"), path.open("rb") as file:
+        return _ArrayUnpickler(file, encoding="latin1").load()
+
+
+# The one in Python: the one in C takes numbers in the file for sizes of memory.
+class _ArrayUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
+    def find_class(self, module: str, name: str) -> Any:
+        if not is_harmless(module, name):
+            raise pickle.UnpicklingError(f"{module}.{name} has no business in a file of arrays")
+        if _SPARSE.fullmatch(module):
+            import scipy.sparse
+
+            return getattr(scipy.sparse, name)
+        if module == "numpy" and name == "dtype":
+            return _dtype_of_numbers
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def _dtype_of_numbers(code: Any, *flags: Any) -> np.dtype:
+    dtype: np.dtype = np.dtype(code)
+    if dtype.kind not in "biuf":
+        raise pickle.UnpicklingError(f"an array of {dtype} has no business in a file of numbers")
+    return dtype
+
+
+@contextmanager
+def only_tensors() -> Iterator[None]:
+    """Meanwhile torch.load reads nothing but tensors and PyG's graphs, and unpickling in this thread what is harmless.
+
+    Whoever calls them: PyG reads its own files by `torch.load(weights_only=False)` where its classes are not allowed.
+
+    Raises:
+        pickle.UnpicklingError: In place of loading what is refused.
+    """
+    import torch
+    from torch_geometric.data.data import Data, DataEdgeAttr, DataTensorAttr
+    from torch_geometric.data.storage import GlobalStorage
+
+    _install_hook()
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before, token = os.environ.get(name), _watching.set(True)
+    os.environ[name] = "1"
+    try:
+        with torch.serialization.safe_globals([Data, DataEdgeAttr, DataTensorAttr, GlobalStorage]):
+            yield
+    except pickle.UnpicklingError as error:
+        # torch's message begins with how to load the file all the same.
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        raise pickle.UnpicklingError(f"{named[1]} has no business in a file of tensors") if named else error from error
+    finally:
+        _watching.reset(token)
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+@cache
+def _install_hook() -> None:
+    """Has Python ask about everything that a pickled file names; such a hook cannot be taken away again."""
+
+    def on_event(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "pickle.find_class" and _watching.get() and not is_harmless(*arguments):
+            module, name = arguments
+            raise pickle.UnpicklingError(f"{module}.{name} has no business in a file of arrays")
+
+    sys.addaudithook(on_event)
