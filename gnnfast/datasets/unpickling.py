@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import re
@@ -49,8 +50,12 @@ def load_arrays(path: Path) -> Any:
         return _ArrayUnpickler(file, encoding="latin1").load()
 
 
-# The one in Python: the one in C takes numbers in the file for sizes of memory.
-class _ArrayUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
+_Unpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]
+
+
+class _ArrayUnpickler(_Unpickler):
+    """The one in Python: the one in C takes numbers in the file for sizes of memory."""
+
     def find_class(self, module: str, name: str) -> Any:
         if not is_harmless(module, name):
             raise pickle.UnpicklingError(f"{module}.{name} has no business in a file of arrays")
@@ -61,6 +66,18 @@ class _ArrayUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
         if module == "numpy" and name == "dtype":
             return _dtype_of_numbers
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+    def load_build(self) -> None:
+        """Of a type's state takes the order of bytes alone: the rest says how NumPy is to handle memory."""
+        dtype = self.stack[-2]
+        if not isinstance(dtype, np.dtype):
+            super().load_build()
+            return
+        ordered = dtype.newbyteorder(self.stack.pop()[1])
+        self.stack[-1] = ordered
+        self.memo.update({key: ordered for key, value in self.memo.items() if value is dtype})
+
+    dispatch = _Unpickler.dispatch | {pickle.BUILD[0]: load_build}
 
 
 def _dtype_of_numbers(code: Any, *flags: Any) -> np.dtype:
@@ -88,7 +105,7 @@ def only_tensors() -> Iterator[None]:
     before, token = os.environ.get(name), _watching.set(True)
     os.environ[name] = "1"
     try:
-        with torch.serialization.safe_globals([Data, DataEdgeAttr, DataTensorAttr, GlobalStorage]):
+        with _array_loaders(), torch.serialization.safe_globals([Data, DataEdgeAttr, DataTensorAttr, GlobalStorage]):
             yield
     except pickle.UnpicklingError as error:
         # torch's message begins with how to load the file all the same.
@@ -100,6 +117,27 @@ def only_tensors() -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
+
+
+@contextmanager
+def _array_loaders() -> Iterator[None]:
+    """Meanwhile pickle.load and pickle.loads, in this thread, read arrays alone.
+
+    The hook does not suffice: what a file says of NumPy's types can end the process.
+    """
+    load, loads = pickle.load, pickle.loads
+
+    def load_arrays(file: Any, **options: Any) -> Any:
+        return _ArrayUnpickler(file, **options).load() if _watching.get() else load(file, **options)
+
+    def loads_arrays(data: Any, /, **options: Any) -> Any:
+        return _ArrayUnpickler(io.BytesIO(data), **options).load() if _watching.get() else loads(data, **options)
+
+    pickle.load, pickle.loads = load_arrays, loads_arrays  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        pickle.load, pickle.loads = load, loads
 
 
 @cache

@@ -105,7 +105,8 @@ class FeatureStore:
 
 def _as_words(rows: Tensor) -> np.ndarray:
     """Rows as 4-byte words, or 2-byte ones where those do not come out even."""
-    if rows.shape[1] == 0:
-        return np.empty((rows.shape[0], 0), np.int32)
     row_bytes = rows.shape[1] * rows.element_size()
-    return rows.view(torch.int32 if row_bytes % 4 == 0 else torch.int16).numpy()
+    words = torch.int32 if row_bytes % 4 == 0 else torch.int16
+    if rows.numel() == 0:  # its strides may be any
+        return torch.empty(rows.shape[0], row_bytes // words.itemsize, dtype=words).numpy()
+    return rows.view(words).numpy()

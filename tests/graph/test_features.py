@@ -68,7 +68,7 @@ def test_a_file_of_another_type_is_refused(tmp_path: Path, array: np.ndarray):
 
 def test_an_archive_of_arrays_is_refused(tmp_path: Path):
     np.savez(tmp_path / "x.npz", a=np.ones((2, 2)))
-    with pytest.raises(ValueError, match="is not a whole .npy file"):
+    with pytest.raises(ValueError, match=r"is not a whole \.npy file"):
         FeatureStore.from_npy(tmp_path / "x.npz")
 
 
