@@ -7,7 +7,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
@@ -37,11 +38,38 @@ def run_hydra(command: str, task: Task, arguments: list[str]) -> None:
     An error is one line, and the exit code 2 if the arguments were wrong, 1 if the task failed. In a sweep the other
     jobs go on.
     """
-    from gnnfast.cli.sweeper import JobsRejected, install_sweeper
+    from gnnfast.cli.sweeper import install_sweeper
+
+    with in_one_line(command, arguments) as report:
+
+        def guarded(config: DictConfig) -> Any:
+            try:
+                return task(config)
+            except Exception as error:
+                report(error)
+                return None
+
+        install_sweeper()
+        arguments = [_expand_glob(argument, arguments) for argument in arguments if argument != "--traceback"]
+        sys.argv = [f"gnnfast {command}", *arguments]
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=command)(guarded)()
+
+
+@contextmanager
+def in_one_line(command: str, arguments: list[str]) -> Iterator[Callable[[Exception], None]]:
+    """Around a command: says in a line what goes wrong, and exits.
+
+    Args:
+        command: Its name.
+        arguments: What it was given; with `--traceback` an error comes with where it was raised.
+
+    Yields:
+        A function to report an error that the command outlives for now: it exits in the end.
+    """
+    from gnnfast.cli.sweeper import JobsRejected
 
     full_error = os.environ.get("HYDRA_FULL_ERROR")
     wants_traceback = "--traceback" in arguments or bool(full_error)
-    arguments = [argument for argument in arguments if argument != "--traceback"]
     failures = 0
 
     def complain(error: BaseException, message: str) -> None:
@@ -50,21 +78,15 @@ def run_hydra(command: str, task: Task, arguments: list[str]) -> None:
         hint = "" if wants_traceback else " (--traceback shows where)"
         print(f"gnnfast {command}: {message}{hint}", file=sys.stderr)
 
-    def guarded(config: DictConfig) -> Any:
+    def report(error: Exception) -> None:
         nonlocal failures
-        try:
-            return task(config)
-        except Exception as error:
-            failures += 1
-            complain(error, explain(error))
+        failures += 1
+        complain(error, explain(error))
 
     # Hydra would print its own account of an error and exit.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    install_sweeper()
     try:
-        arguments = [_expand_glob(argument, arguments) for argument in arguments]
-        sys.argv = [f"gnnfast {command}", *arguments]
-        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=command)(guarded)()
+        yield report
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:

@@ -29,6 +29,7 @@ class TrainingProgress:
         self._num_seeds = 0
         self._started_at = perf_counter()
         self._printed_at = 0.0
+        self._num_epochs = 0
         console = Console()
         self._bar = (
             Progress(
@@ -75,6 +76,7 @@ class TrainingProgress:
             if name.startswith(("train_", "val_")) and value is not None
         ]
         self._latest = ", ".join(shown)
+        self._num_epochs += 1
         if self._bar:
             self._bar.update(self._task, latest=self._latest)
             return
@@ -82,7 +84,7 @@ class TrainingProgress:
         is_due = perf_counter() - self._printed_at >= _SECONDS_BETWEEN_LINES
         if number == self.epochs or is_due:
             self._printed_at = perf_counter()
-            left = (self._printed_at - self._started_at) / number * (self.epochs - number)
+            left = (self._printed_at - self._started_at) / self._num_epochs * (self.epochs - number)
             log.info(
                 f"epoch {number}/{self.epochs}: {self._latest}, {self._speed():,.0f} seeds/s, at most {left:.0f} s left"
             )

@@ -5,6 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import shlex
+import sys
+from contextlib import suppress
 from copy import copy
 from functools import cache
 from pathlib import Path
@@ -19,9 +22,16 @@ from gnnfast.cli.quick import import_quickly
 
 log = logging.getLogger("gnnfast")
 
+NO_RESUME = ("resume=", "resume=null")
+
 
 def main(arguments: list[str]) -> None:
     """Runs the command; in a sweep, a job that fails leaves the others running."""
+    if any(argument.startswith("resume=") and argument not in NO_RESUME for argument in arguments):
+        from gnnfast.cli.resume import resume
+
+        resume(arguments)
+        return
     started: list[Path] = []
     datasets = LastDataset()
     try:
@@ -56,32 +66,57 @@ def _job(config: DictConfig, started: list[Path], datasets: LastDataset) -> floa
     folder = Path(HydraConfig.get().runtime.output_dir)
     if folder in started:
         raise ValueError(f"two jobs of the sweep share the folder {folder}: let hydra.sweep.subdir tell them apart")
+    if config.get("resume") is not None:
+        raise ValueError("resume=RUN stands on the command line, not in a config")
     started.append(folder)
     _clear(folder)
+    return train_in(folder, config, datasets)
+
+
+def train_in(folder: Path, config: DictConfig, datasets: LastDataset, resume: bool = False) -> float | None:
+    """Trains, and leaves in the folder how that ended; a signal to stop ends the process, with a checkpoint.
+
+    Args:
+        folder: Of the run.
+        config: Of the run.
+        datasets: Where its data set comes from.
+        resume: Whether to go on from the newest checkpoint in the folder.
+    """
     try:
-        return train_from(config, folder, datasets)
+        _load()
+        from gnnfast.training import Stopped, StopSignals
+
+        try:
+            with StopSignals() as stop:
+                return train_from(config, folder, datasets, resume, stop)
+        except Stopped as stopped:
+            _write_status(folder, "interrupted", str(stopped))
+            log.info(f"{stopped}; to go on: gnnfast train {shlex.quote(f'resume={_shown(folder)}')}")
+            sys.exit(stopped.exit_code)
     except KeyboardInterrupt:
         _write_status(folder, "interrupted", "stopped from the keyboard")
         raise
-    except BaseException as error:
+    except Exception as error:
         _write_status(folder, "failed", explain(error))
         raise
 
 
 def _clear(folder: Path) -> None:
     """Takes an earlier run out of the folder: its config is gone, what else it left would be taken for this run's."""
-    names = ("result.json", "metrics.csv", "curves.png", "trace.json", "checkpoints/best.pt", "checkpoints/last.pt")
-    for name in names:
+    for name in ("result.json", "metrics.csv", "curves.png", "trace.json"):
         (folder / name).unlink(missing_ok=True)
+    for path in (folder / "checkpoints").glob("*.pt*"):
+        path.unlink()
 
 
 def _write_status(folder: Path, status: str, error: str) -> None:
-    (folder / "result.json").write_text(json.dumps({"status": status, "error": error}, indent=2) + "\n")
+    # Where the disk is full, the reason to fail is told all the same.
+    with suppress(OSError):
+        (folder / "result.json").write_text(json.dumps({"status": status, "error": error}, indent=2) + "\n")
 
 
-def train_from(config: DictConfig, folder: Path, datasets: LastDataset) -> float | None:
+def train_from(config: DictConfig, folder: Path, datasets: LastDataset, resume: bool, stop: Any) -> float | None:
     """Builds what the config names, trains, and says what came of it."""
-    _load()
     import torch
 
     from gnnfast.cli.progress import TrainingProgress
@@ -104,7 +139,7 @@ def train_from(config: DictConfig, folder: Path, datasets: LastDataset) -> float
     scheduler = build(config.scheduler, optimizer=optimizer) if config.scheduler else None
     log.info(_outline(model, loader))
     with TrainingProgress(settings.epochs, len(loader)) as progress:
-        result = train(model, loader, optimizer, settings, scheduler, folder, progress)
+        result = train(model, loader, optimizer, settings, scheduler, folder, progress, resume, stop)
     for split in ("val", "test"):
         values = ", ".join(f"{name} {value:.4f}" for name, value in getattr(result, split).items())
         log.info(f"{split:5} {values or 'nothing to measure'}")

@@ -1,62 +1,132 @@
-"""What a run keeps of its model: the best weights, and all it takes to go on."""
+"""The file of a checkpoint: there as a whole or not at all, and read without executing anything."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
 
-from torch import Tensor
-from torch.nn import Module
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+import torch
 
-from gnnfast.loader import DataLoader
-from gnnfast.training.history import History
+# Behind the archive that torch writes: readers of zip files look for its end and pass over what follows.
+_TRAILER = b"gnnfast\n"
+_TRAILER_BYTES = len(_TRAILER) + hashlib.sha256().digest_size
+_CHUNK_BYTES = 1 << 20
 
 
-@dataclass
-class Checkpoint:
-    """Everything a checkpoint holds, read off when one is written.
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Writes tensors and plain values, and their checksum; `torch.load(path, weights_only=True)` reads them too.
 
-    Args:
-        model, optimizer, scheduler, loader: Of the run; `scheduler` None where it has none.
-        history: Historical rows, where mini-batches need them: a run without them would begin with other ones.
+    Raises:
+        OSError: If it cannot be written; what was there before is then still there.
     """
 
-    model: Module
-    optimizer: Optimizer
-    scheduler: LRScheduler | None
-    loader: DataLoader
-    history: History | None = None
+    def write(file: BinaryIO) -> None:
+        digesting = _Digesting(file)
+        torch.save(state, digesting)  # type: ignore[arg-type]
+        digesting.end()
 
-    def at(self, epoch: int) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
-            "loader": self.loader.state_dict(),
-            "history": None if self.history is None else self.history.state_dict(),
-            "epoch": epoch,
-        }
+    write_whole(path, write)
 
 
-class Best:
-    """The weights of the best epoch so far."""
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint to the CPU.
 
-    def __init__(self, model: Module):
-        self.model = model
-        self.score = self.latest_score = -math.inf
-        self.epoch = 0
-        self.weights = self._copy()
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If the file is damaged, or holds something else than tensors and plain values.
+    """
+    with path.open("rb") as file:
+        _check(path, file)
+        file.seek(0)
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        # What a file of a stranger's holds may fail in any way.
+        except Exception as error:
+            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+            raise ValueError(f"{path} is not a whole checkpoint: {reason}") from error
+    if not isinstance(state, dict) or "model" not in state:
+        raise ValueError(f"{path} is not a checkpoint of gnnfast: it holds no model")
+    return state
 
-    def offer(self, score: float, epoch: int) -> bool:
-        """Keeps the model's weights if the score is better than any before; says whether it was."""
-        self.latest_score = score
-        if score <= self.score:
-            return False
-        self.score, self.epoch, self.weights = score, epoch, self._copy()
-        return True
 
-    def _copy(self) -> dict[str, Tensor]:
-        return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Puts a file in the place of `path` once all of it is on disk: whoever looks finds the old one or the new one.
+
+    Args:
+        path: Of the file.
+        write: Is called with the new file.
+
+    Raises:
+        OSError: If it cannot be written; it says which file, why, and that the old one is untouched.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(
+            f"cannot write {path}: {error.strerror or error}; what was in its folder before is untouched"
+        ) from error
+
+
+class _Digesting:
+    """Passes on what torch writes, and computes its checksum.
+
+    Args:
+        file: Where it goes.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self.file = file
+        self.digest = hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, chunk: Any) -> int:
+        if self.error is None:
+            try:
+                self.file.write(chunk)
+            except OSError as error:
+                # Raised inside torch's writer it would come out as a complaint about positions.
+                self.error = error
+            self.digest.update(chunk)
+        return len(chunk)
+
+    def flush(self) -> None:
+        """All is flushed at the end."""
+
+    def end(self) -> None:
+        if self.error is not None:
+            raise self.error
+        self.file.write(_TRAILER + self.digest.digest())
+
+
+def _check(path: Path, file: BinaryIO) -> None:
+    """Compares content and checksum before anything is made of the bytes."""
+    left = os.fstat(file.fileno()).st_size - _TRAILER_BYTES
+    digest = hashlib.sha256()
+    while left > 0 and (chunk := file.read(min(_CHUNK_BYTES, left))):
+        digest.update(chunk)
+        left -= len(chunk)
+    trailer = file.read()
+    if left != 0 or not trailer.startswith(_TRAILER):
+        raise ValueError(f"{path} is not a whole checkpoint: it does not end with a checksum")
+    if trailer != _TRAILER + digest.digest():
+        raise ValueError(f"{path} is not a whole checkpoint: its content is not what its checksum is of")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Has the folder remember the new name, where the system can be told."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -4,41 +4,30 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
-from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from gnnfast.graph import MiniBatch
 from gnnfast.loader import DataLoader
 from gnnfast.runtime.bfloat16 import has_bfloat16
 from gnnfast.runtime.memory import peak_gpu_memory_bytes, peak_memory_bytes, reset_peak_memory
 from gnnfast.runtime.versions import versions
-from gnnfast.training.checkpoint import Best, Checkpoint
+from gnnfast.training.checkpointing import CheckpointWriter
+from gnnfast.training.epoch import Progress, train_epoch
 from gnnfast.training.evaluation import evaluation_interval
 from gnnfast.training.profile import Profiler
 from gnnfast.training.result import TrainingResult
 from gnnfast.training.run_folder import RunFolder
+from gnnfast.training.run_state import RunState
 from gnnfast.training.settings import TrainingSettings
 from gnnfast.training.stage_clock import StageClock
-from gnnfast.training.tasks import BatchLoss, task_of
+from gnnfast.training.stopping import StopSignals
+from gnnfast.training.tasks import task_of
 
 log = logging.getLogger("gnnfast")
-
-
-class Progress(Protocol):
-    """Who is told how training goes."""
-
-    def step(self, epoch: int, step: int, num_seeds: int) -> None:
-        """After every mini-batch."""
-
-    def epoch(self, row: dict[str, float | None]) -> None:
-        """After every epoch, with its line of `metrics.csv`."""
 
 
 def train(
@@ -49,6 +38,8 @@ def train(
     scheduler: LRScheduler | None = None,
     run_folder: str | Path | None = None,
     progress: Progress | None = None,
+    resume: bool = False,
+    stop: StopSignals | None = None,
 ) -> TrainingResult:
     """Trains a model on mini-batches and leaves it with the weights of its best validation epoch.
 
@@ -60,17 +51,23 @@ def train(
         scheduler: Stepped once per epoch; `ReduceLROnPlateau` with the validation metric, after each evaluation.
         run_folder: Where checkpoints, metrics, curves and the result go; None writes nothing.
         progress: Is told about steps and epochs.
+        resume: Whether to go on from the newest whole checkpoint in the run folder, as if the run had never stopped.
+            Everything else must be as it was, but `settings.epochs` may grow. Without a checkpoint it begins anew.
+        stop: What may ask the run to stop; it ends after the step under way, with a checkpoint.
 
     Raises:
-        ValueError: If there is nothing to train on, model and sampler do not fit together, or there is no run folder
-            for the trace that is asked for.
+        ValueError: If there is nothing to train on, model and sampler do not fit together, there is no run folder for
+            the trace that is asked for, or the checkpoints in it are damaged or of another run.
         FloatingPointError: If the loss is no longer finite.
+        OSError: If a checkpoint cannot be written; the one before it is untouched.
+        Stopped: If it was asked to stop.
     """
     settings = settings or TrainingSettings()
     check_fit(model, loader, settings, scheduler)
     _check_clipping(optimizer, settings)
-    if settings.profile == "trace" and run_folder is None:
-        raise ValueError("training.profile=trace writes trace.json into the run folder: give train a run_folder")
+    if run_folder is None and (resume or settings.profile == "trace"):
+        what = "resume reads a checkpoint from" if resume else "training.profile=trace writes trace.json into"
+        raise ValueError(f"{what} the run folder: give train a run_folder")
     reset_peak_memory()
     folder = None if run_folder is None else RunFolder(run_folder)
     task = task_of(loader.dataset, settings)
@@ -82,72 +79,77 @@ def train(
     loader.device = fabric.device
     evaluator = task.evaluator(model, fabric.device, loader)
     clock = _clock(loader, settings, fabric.device, folder)
-    best = Best(model)
-    history: list[dict[str, float | None]] = []
-    interval = 1
-    started_at = perf_counter()
     batch_loss = task.batch_loss(model, loader, fabric.device)
-    checkpoint = Checkpoint(model, optimizer, scheduler, loader, task.history)
+    state = RunState(model, optimizer, scheduler, loader, task.history, fabric)
+    stop = stop or StopSignals()
+    checkpoints = CheckpointWriter(folder, state, settings, clock, stop)
+    if folder and resume:
+        _go_on(folder, state, settings)
 
-    for epoch in range(settings.epochs):
-        loader.set_epoch(epoch)
-        learning_rate = optimizer.param_groups[0]["lr"]
-        with clock.epoch(epoch), loader.rounding_to(task.input_dtype):
-            train_loss, work = _train_epoch(
-                wrapped, wrapped_optimizer, loader, settings, fabric, clock, progress, model.num_layers, batch_loss
+    with stop.deferred():
+        while not state.is_over(settings.epochs, settings.patience):
+            epoch = state.epoch
+            loader.set_epoch(epoch)
+            learning_rate = optimizer.param_groups[0]["lr"]
+            with clock.epoch(epoch), loader.rounding_to(task.input_dtype):
+                train_epoch(wrapped, wrapped_optimizer, state, settings, clock, progress, batch_loss, checkpoints)
+            train_loss = _finite(state.sums.mean_loss(), epoch)
+            if epoch == 0:
+                with clock("evaluate"):
+                    state.interval = evaluation_interval(
+                        settings.evaluate_every, evaluator.work("val"), state.sums.work
+                    )
+            is_due = epoch % state.interval == 0 or epoch + 1 == settings.epochs
+            improved = False
+            val: dict[str, float] = {}
+            if is_due:
+                with checkpoints.interruptible(), clock("evaluate"), fabric.autocast():
+                    val = evaluator.evaluate(model, "val", (metric,))
+                with clock("checkpoint"):
+                    improved = state.best.offer(_score(val, metric, epoch), epoch)
+                state.evaluated_epoch = epoch
+            _step_schedule(scheduler, state.best.latest_score if is_due else None)
+            state.end_epoch(
+                {
+                    "epoch": epoch,
+                    "train_loss": train_loss,
+                    "learning_rate": learning_rate,
+                    "val_loss": val.get("loss"),
+                    f"val_{metric}": val.get(metric),
+                    "seconds": state.seconds(),
+                }
             )
-        if epoch == 0:
-            with clock("evaluate"):
-                interval = evaluation_interval(settings.evaluate_every, evaluator.work("val"), work)
-        is_due = epoch % interval == 0 or epoch + 1 == settings.epochs
-        val: dict[str, float] = {}
-        if is_due:
-            with clock("evaluate"), fabric.autocast():
-                val = evaluator.evaluate(model, "val", (metric,))
-            with clock("checkpoint"):
-                improved = best.offer(_score(val, metric, epoch), epoch)
-        _step_schedule(scheduler, best.latest_score if is_due else None)
-        history.append(
-            {
-                "epoch": epoch,
-                "train_loss": train_loss,
-                "learning_rate": learning_rate,
-                "val_loss": val.get("loss"),
-                f"val_{metric}": val.get(metric),
-                "seconds": perf_counter() - started_at,
-            }
-        )
-        if folder and is_due:
-            with clock("checkpoint"):
-                folder.write_metrics(history)
-                for name in ("best", "last") if improved else ("last",):
-                    folder.save_checkpoint(name, checkpoint.at(epoch))
-        if progress:
-            with clock("record"):
-                progress.epoch(history[-1])
-        if settings.patience is not None and is_due and epoch - best.epoch >= settings.patience:
-            break
+            if folder and is_due:
+                with clock("checkpoint"):
+                    folder.write_metrics(state.rows)
+                if improved:
+                    checkpoints.write_best()
+                checkpoints.write()
+            if progress:
+                with clock("record"):
+                    progress.epoch(state.rows[-1])
 
-    train_seconds = perf_counter() - started_at
-    profile = clock.profile(interval, optimizer) if isinstance(clock, Profiler) else None
-    model.load_state_dict(best.weights)
-    with clock("evaluate"), fabric.autocast():
-        final = {split: evaluator.evaluate(model, split) for split in ("val", "test")}
-    result = TrainingResult(
-        loss={split: values.pop("loss") for split, values in final.items() if "loss" in values},
-        val=final["val"],
-        test=final["test"],
-        best_epoch=best.epoch,
-        epochs=len(history),
-        train_seconds=train_seconds,
-        stage_seconds=clock.seconds(),
-        history=history,
-        metric=metric,
-        profile=profile,
-    )
-    if folder:
-        _write_result(folder, result, model, loader, settings, fabric.world_size)
-    return result
+        train_seconds = state.seconds()
+        profile = clock.profile(state.interval, optimizer) if isinstance(clock, Profiler) else None
+        model.load_state_dict(state.best.weights)
+        # What training came to is in the last checkpoint.
+        with stop.at_once(), clock("evaluate"), fabric.autocast():
+            final = {split: evaluator.evaluate(model, split) for split in ("val", "test")}
+        result = TrainingResult(
+            loss={split: values.pop("loss") for split, values in final.items() if "loss" in values},
+            val=final["val"],
+            test=final["test"],
+            best_epoch=state.best.epoch,
+            epochs=len(state.rows),
+            train_seconds=train_seconds,
+            stage_seconds=state.stage_seconds(clock.seconds()),
+            history=state.rows,
+            metric=metric,
+            profile=profile,
+        )
+        if folder:
+            _write_result(folder, result, model, loader, settings, fabric.world_size)
+        return result
 
 
 def check_fit(model: Any, loader: DataLoader, settings: TrainingSettings, scheduler: LRScheduler | None = None) -> None:
@@ -200,72 +202,26 @@ def _clock(
     return Profiler(loader, settings, device, trace_path)
 
 
-def _train_epoch(
-    model: Any,
-    optimizer: Any,
-    loader: DataLoader,
-    settings: TrainingSettings,
-    fabric: Any,
-    clock: StageClock,
-    progress: Progress | None,
-    num_layers: int,
-    batch_loss: BatchLoss,
-) -> tuple[float, int]:
-    """One pass over the training seeds: (mean loss per seed, rows and edges gone through)."""
-    model.train()
-    total_loss = torch.zeros((), device=fabric.device, dtype=torch.float64)
-    num_seeds = work = 0
-    epoch = loader.epoch
-    for step, (batch, num_step_seeds, ends_group) in enumerate(_grouped(loader, settings.accumulate, clock)):
-        with fabric.no_backward_sync(model, enabled=not ends_group):
-            with clock("forward"):
-                loss = batch_loss(model, batch)
-            with clock("backward"):
-                fabric.backward(loss * (fabric.world_size / num_step_seeds))
-        if ends_group:
-            with clock("optimizer"):
-                if settings.gradient_clip is not None:
-                    fabric.clip_gradients(model, optimizer, max_norm=settings.gradient_clip, error_if_nonfinite=False)
-                optimizer.step()
-                optimizer.zero_grad()
-        with clock("record"):
-            total_loss += loss.detach()
-            num_seeds += _step_seeds(batch)
-            work += _work(batch, num_layers)
-            if progress:
-                progress.step(epoch, step, batch.num_seeds if batch.seed_edges is None else _step_seeds(batch))
-    # A restored loader may have handed out the whole epoch already.
-    mean_loss = float(total_loss) / max(num_seeds, 1)
-    if not math.isfinite(mean_loss):
+def _go_on(folder: RunFolder, state: RunState, settings: TrainingSettings) -> None:
+    """Takes the run up where its newest checkpoint has it; from the beginning where there is none yet."""
+    stored = folder.load_newest()
+    if stored is None:
+        log.info("no checkpoint was written yet: the run begins anew")
+        return
+    state.load_state_dict(stored)
+    if state.epoch + (state.batches > 0) > settings.epochs:
+        raise ValueError(f"training.epochs={settings.epochs}, but the run is in epoch {state.epoch + 1} already")
+    if state.rows:
+        folder.write_metrics(state.rows)
+        folder.save_checkpoint("best", state.best.state_dict())
+    log.info(f"going on after step {state.steps}, in epoch {state.epoch + 1} of {settings.epochs}")
+
+
+def _finite(loss: float, epoch: int) -> float:
+    if not math.isfinite(loss):
         hint = "are all features finite? If so, try a smaller optimizer.lr"
-        raise FloatingPointError(f"the training loss is {mean_loss} in epoch {epoch}: {hint}")
-    return mean_loss, work
-
-
-def _grouped(loader: DataLoader, size: int, clock: StageClock) -> Iterator[tuple[MiniBatch, int, bool]]:
-    """Each mini-batch with the seeds of all those that make one optimizer step with it, and whether it is their last.
-
-    What a step's gradient is divided by is known once its last mini-batch is.
-    """
-    batches = iter(loader)
-    while True:
-        with clock("wait"):
-            group = list(islice(batches, size))
-        if not group:
-            return
-        num_seeds = max(sum(_step_seeds(batch) for batch in group), 1)
-        for i, batch in enumerate(group, 1):
-            yield batch, num_seeds, i == len(group)
-
-
-def _step_seeds(batch: MiniBatch) -> int:
-    return batch.num_seeds if batch.num_step_seeds is None else batch.num_step_seeds
-
-
-def _work(batch: MiniBatch, num_layers: int) -> int:
-    """Rows and edges that the layers go through; one block may serve all of them."""
-    once = batch.num_edges + sum(block.num_src for block in batch.blocks)
-    return once * num_layers // len(batch.blocks)
+        raise FloatingPointError(f"the training loss is {loss} in epoch {epoch}: {hint}")
+    return loss
 
 
 def _score(val: dict[str, float], metric: str, epoch: int) -> float:

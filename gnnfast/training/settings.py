@@ -37,6 +37,13 @@ class TrainingSettings:
         accumulate: Mini-batches per optimizer step.
         profile: Whether to find out what the time goes to and which setting would shorten it; "trace" also writes
             `trace.json`, every operation of some steps, into the run folder.
+        max_restarts: How often a run that fails is continued from its newest checkpoint before it is given up.
+        keep_checkpoints: Checkpoints to go on from that are kept: the last ones.
+        checkpoint_minutes: Time from one of them to the next, inside epochs; None writes none by time. Every evaluation
+            is followed by one.
+        checkpoint_steps: Optimizer steps from one of them to the next, inside epochs; None writes none by steps.
+        on_nonfinite: What a loss that is not finite does: "stop" ends the run, "skip" goes on without that step's
+            update, up to ten times in a row.
 
     Raises:
         ValueError: If a value is out of range.
@@ -55,6 +62,11 @@ class TrainingSettings:
     gradient_clip: float | None = None
     accumulate: int = 1
     profile: bool | Literal["trace"] = False
+    max_restarts: int = 0
+    keep_checkpoints: int = 2
+    checkpoint_minutes: float | None = 10.0
+    checkpoint_steps: int | None = None
+    on_nonfinite: Literal["stop", "skip"] = "stop"
 
     def __post_init__(self) -> None:
         choices = {
@@ -62,6 +74,7 @@ class TrainingSettings:
             "precision": PRECISIONS,
             "accelerator": ("auto", "cpu", "cuda"),
             "evaluation": ("exact", "sampled"),
+            "on_nonfinite": ("stop", "skip"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -70,13 +83,19 @@ class TrainingSettings:
             known = ", ".join(dict.fromkeys(("auto", *METRICS, *LINK_METRICS)))
             raise ValueError(f"training.metric must be one of {known}, got {self.metric!r}")
         penalty = self.embedding_penalty
-        if isinstance(penalty, bool) or not isinstance(penalty, int | float) or not penalty >= 0:
+        if not _is_number(penalty) or not penalty >= 0:
             raise ValueError(f"training.embedding_penalty must be at least 0, got {penalty!r}")
-        for name in ("epochs", "devices", "accumulate"):
+        for name in ("epochs", "devices", "accumulate", "keep_checkpoints"):
             if not _is_positive_int(getattr(self, name)):
                 raise ValueError(f"training.{name} must be a positive integer, got {getattr(self, name)!r}")
-        if self.patience is not None and not _is_positive_int(self.patience):
-            raise ValueError(f"training.patience must be a positive integer or null, got {self.patience!r}")
+        for name in ("patience", "checkpoint_steps"):
+            if getattr(self, name) is not None and not _is_positive_int(getattr(self, name)):
+                raise ValueError(f"training.{name} must be a positive integer or null, got {getattr(self, name)!r}")
+        if self.max_restarts != 0 and not _is_positive_int(self.max_restarts):
+            raise ValueError(f"training.max_restarts must be an integer of at least 0, got {self.max_restarts!r}")
+        minutes = self.checkpoint_minutes
+        if minutes is not None and not (_is_number(minutes) and minutes > 0):
+            raise ValueError(f"training.checkpoint_minutes must be positive or null, got {minutes!r}")
         if self.evaluate_every != "auto" and not _is_positive_int(self.evaluate_every):
             raise ValueError(f"training.evaluate_every must be a positive integer or auto, got {self.evaluate_every!r}")
         if self.profile not in (True, False, "trace"):
@@ -109,6 +128,10 @@ class TrainingSettings:
         if self.precision == "16-mixed" and accelerator == "cpu":
             raise ValueError("training.precision=16-mixed needs a GPU: on a CPU use bf16-mixed, or 32-true")
         return accelerator
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_positive_int(value: object) -> bool:

@@ -26,7 +26,7 @@ def test_a_run_says_where_its_folder_is_and_fills_it(finished: Path):
     names = {path.relative_to(finished).as_posix() for path in finished.rglob("*") if path.is_file()}
 
     assert names >= {
-        "result.json", "metrics.csv", "curves.png", "checkpoints/best.pt", "checkpoints/last.pt", ".hydra/config.yaml",
+        "result.json", "metrics.csv", "curves.png", "checkpoints/best.pt", "checkpoints/step-6.pt", ".hydra/config.yaml",
         "train.log",
     }  # fmt: skip
     assert result_of(finished)["status"] == "finished"

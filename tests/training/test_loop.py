@@ -61,7 +61,7 @@ def test_the_model_is_left_at_its_best_epoch_as_the_checkpoint_has_it(tmp_path):
     assert result.val["accuracy"] == max(scores)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, best["model"][name])
-    assert RunFolder(tmp_path).load_checkpoint("last")["epoch"] == 11
+    assert RunFolder(tmp_path).load_checkpoint("last")["loader"]["epoch"] == 12
 
 
 def test_a_run_folder_holds_result_metrics_and_curves(tmp_path):
