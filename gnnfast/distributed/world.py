@@ -71,6 +71,7 @@ class World:
         """
         if self.size == 1:
             return rows
+        assert rows.is_contiguous()
         pending = []
         for rank in range(self.size):
             share = rows[bounds[rank] : bounds[rank + 1]].reshape(-1).view(torch.uint8)

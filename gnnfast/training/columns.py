@@ -51,14 +51,14 @@ class LayerColumns:
     def num_src(self) -> int:
         return self.graph.num_nodes if self.sources is None else self.sources.numel()
 
-    def cut(self, edge_bytes: int, node_bytes: int, chunk_bytes: int) -> Iterator[tuple[int, int]]:
-        """Ranges of destinations that take no more than `chunk_bytes`; one that does by itself is a range."""
+    def cut(self, edge_bytes: int, node_bytes: int, chunk_bytes: int, share: slice) -> Iterator[tuple[int, int]]:
+        """Ranges of some destinations that take no more than `chunk_bytes`; one that does by itself is a range."""
         bytes_so_far = torch.cumsum(self.degree * edge_bytes + node_bytes, 0)
-        first = 0
-        while first < self.destinations.numel():
+        first = share.start
+        while first < share.stop:
             before = int(bytes_so_far[first - 1]) if first else 0
             last = int(torch.searchsorted(bytes_so_far, before + chunk_bytes, right=True))
-            last = max(last, first + 1)
+            last = min(max(last, first + 1), share.stop)
             yield first, last
             first = last
 

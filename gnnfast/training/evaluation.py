@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from gnnfast.distributed import World
 from gnnfast.graph import Dataset, MiniBatch
 from gnnfast.loader import DataLoader
 from gnnfast.nn import GNN
@@ -27,6 +29,7 @@ class Evaluator:
         sampler: None for exact layer-wise inference; a sampler to evaluate on its mini-batches instead.
         seed: Of the sampler's draws.
         batch_size: Seeds of a sampled mini-batch.
+        world: Ranks that share the work and make the same calls. Every one gets all outputs, in the order of the nodes.
     """
 
     def __init__(
@@ -37,7 +40,9 @@ class Evaluator:
         sampler: Sampler | None = None,
         seed: int = 0,
         batch_size: int = 1024,
+        world: World | None = None,
     ):
+        self.world = world or World()
         self.dataset = dataset
         self.num_layers = num_layers
         self.device = device
@@ -74,7 +79,12 @@ class Evaluator:
     def _inference(self, split: str) -> LayerwiseInference:
         if split not in self._inferences:
             self._inferences[split] = LayerwiseInference(
-                self.dataset.graph, self.dataset.features, self.dataset.split_ids[split], self.num_layers, self.device
+                self.dataset.graph,
+                self.dataset.features,
+                self.dataset.split_ids[split],
+                self.num_layers,
+                self.device,
+                world=self.world,
             )
         return self._inferences[split]
 
@@ -86,10 +96,19 @@ class Evaluator:
                 self.dataset, sampler, split, self.batch_size, self.seed, shuffle=False, device=self.device
             )
         loader = self._loaders[split]
+        # Whole steps, each drawn as if one rank made them all.
+        steps = self.world.bounds(torch.ones(len(loader)))
+        first, last = steps[self.world.rank], steps[self.world.rank + 1]
+        if first == last:
+            first, last = 0, 1
         # The same draws every time: differences between epochs are the model's.
-        loader.set_epoch(0)
+        loader.load_state_dict({**loader.state_dict(), "epoch": 0, "step": first})
         with evaluation_mode(model):
-            return torch.cat([_logits(model, batch, dtype) for batch in loader])
+            own = torch.cat([_logits(model, batch, dtype) for batch in islice(loader, last - first)])
+        bounds = [min(step * self.batch_size, loader.num_seeds) for step in steps]
+        logits = own.new_empty((loader.num_seeds, *own.shape[1:]))
+        logits[first * self.batch_size : last * self.batch_size] = own
+        return self.world.exchange(logits, bounds)
 
 
 def _logits(model: GNN, batch: MiniBatch, dtype: torch.dtype) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from gnnfast.distributed import World
 from gnnfast.graph import CSCGraph, FeatureStore, MiniBatch
 from gnnfast.kernels.cpu.closure import mark_in_neighbors
 from gnnfast.nn import GNN
@@ -58,6 +59,8 @@ class LayerwiseInference:
         num_layers: Layers of the models it will be called with.
         device: Where chunks are computed.
         chunk_bytes: Memory for the inputs and messages of one chunk.
+        world: Ranks that share the work: each computes some of a layer's rows, and all get all of them. They make the
+            same calls, in the same order.
     """
 
     def __init__(
@@ -68,7 +71,9 @@ class LayerwiseInference:
         num_layers: int,
         device: torch.device | str = "cpu",
         chunk_bytes: int = 2 << 30,
+        world: World | None = None,
     ):
+        self.world = world or World()
         self.graph = graph
         self.features = features
         self.nodes = nodes
@@ -80,6 +85,7 @@ class LayerwiseInference:
             self.needed.insert(0, self._with_in_neighbors(self.needed[0]))
         self._kept: dict[int, list[MiniBatch]] = {}
         self._columns: dict[tuple[int, bool, bool], LayerColumns] = {}
+        self._bounds: dict[int, list[int]] = {}
         self._buffers = BufferPool(_KEPT_BYTES)
 
     @property
@@ -163,7 +169,8 @@ class LayerwiseInference:
         edge_bytes = 4 + item_bytes * (1 + heads)
         # Destinations' own rows are read before their outputs are written, and no others.
         outputs = inputs if not split.hears_inputs else None
-        for first, last in columns.cut(edge_bytes, node_bytes, min(self.chunk_bytes, _CACHED_BYTES)):
+        share = self._share(self._bounds_of(layer))
+        for first, last in columns.cut(edge_bytes, node_bytes, min(self.chunk_bytes, _CACHED_BYTES), share):
             chunk = columns[first:last]
             rows = model.finish(layer, split.receive(x, sent, chunk), x, chunk.own)
             shape = (columns.destinations.numel(), rows.shape[1])
@@ -171,7 +178,18 @@ class LayerwiseInference:
                 outputs = self._buffers.empty(shape, rows.dtype)
             outputs[first:last] = rows
         assert outputs is not None
-        return outputs
+        return self.world.exchange(outputs, self._bounds_of(layer))
+
+    def _bounds_of(self, layer: int) -> list[int]:
+        """Where each rank's share of a layer's destinations begins."""
+        if layer not in self._bounds:
+            self._bounds[layer] = self.world.bounds(self.graph.in_degree[self.needed[layer + 1]] + 1)
+        return self._bounds[layer]
+
+    def _share(self, bounds: list[int]) -> slice:
+        """This rank's rows. One that has none computes the first, to know what they look like."""
+        first, last = bounds[self.world.rank], bounds[self.world.rank + 1]
+        return slice(first, last) if first < last else slice(0, 1)
 
     def _sources(self, model: GNN, layer: int) -> Tensor | None:
         """Which nodes the rows of a layer's input are of; None for all of them."""
@@ -221,13 +239,16 @@ class LayerwiseInference:
         """What all rows of the input send."""
         sent: tuple[Tensor, ...] = ()
         num_rows = max(1, _CACHED_BYTES // max(1, x[:1].nbytes))
-        for first in range(0, x.shape[0], num_rows):
-            parts = split.send(x[first : first + num_rows])
-            if first == 0:
+        bounds = self.world.bounds(torch.ones(x.shape[0], dtype=torch.int8)) if self.world.size > 1 else [0, x.shape[0]]
+        share = self._share(bounds)
+        for first in range(share.start, share.stop, num_rows):
+            own = slice(first, min(first + num_rows, share.stop))
+            parts = split.send(x[own])
+            if first == share.start:
                 sent = tuple(self._buffers.empty((x.shape[0], part.shape[1]), part.dtype) for part in parts)
             for rows, part in zip(sent, parts, strict=True):
-                rows[first : first + num_rows] = part
-        return sent
+                rows[own] = part
+        return tuple(self.world.exchange(rows, bounds) for rows in sent)
 
     def _layer_by_mini_batches(self, model: GNN, layer: int, inputs: Tensor | None) -> Tensor:
         """Copies the rows that some destinations hear, to wherever the model is, and runs the layer on them."""
@@ -240,10 +261,16 @@ class LayerwiseInference:
             else:
                 x = inputs[torch.searchsorted(sources, chunk.node_ids)].to(self.device)
             outputs.append(model.layer(layer, x, chunk.blocks[0]).cpu())
-        return torch.cat(outputs)
+        own = torch.cat(outputs)
+        if self.world.size == 1:
+            return own
+        bounds = self._bounds_of(layer)
+        rows = own.new_empty((bounds[-1], *own.shape[1:]))
+        rows[self._share(bounds)] = own
+        return self.world.exchange(rows, bounds)
 
     def _chunks(self, model: GNN, layer: int) -> Iterator[MiniBatch]:
-        """Complete one-hop mini-batches that have, together, all destinations of the layer in order."""
+        """Complete one-hop mini-batches that have, together, this rank's destinations of the layer in order."""
         if layer in self._kept:
             yield from self._kept[layer]
             return
@@ -259,8 +286,8 @@ class LayerwiseInference:
             self._kept[layer] = chunks
 
     def _cut(self, model: GNN, layer: int) -> Iterator[Tensor]:
-        """Destinations of a layer in pieces that fit `chunk_bytes`; one whose own edges do not is a piece by itself."""
-        nodes = self.needed[layer + 1]
+        """This rank's destinations in pieces that fit `chunk_bytes`; one whose edges do not is a piece by itself."""
+        nodes = self.needed[layer + 1][self._share(self._bounds_of(layer))]
         item_bytes = _dtype(model).itemsize
         in_channels = model.in_channels if layer == 0 else model.hidden_channels
         row_bytes = item_bytes * in_channels

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gnnfast.distributed import World
 from gnnfast.graph import LinkDataset
 from gnnfast.nn import LinkModel
 from gnnfast.training.inference import LayerwiseInference, evaluation_mode
@@ -30,14 +31,22 @@ class LinkEvaluator:
         dataset: Graph, pairs and negatives.
         num_layers: Layers of the model.
         device: Where to compute.
+        world: Ranks that share the work and make the same calls; every one gets the same numbers.
     """
 
-    def __init__(self, dataset: LinkDataset, num_layers: int, device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        dataset: LinkDataset,
+        num_layers: int,
+        device: torch.device | str = "cpu",
+        world: World | None = None,
+    ):
+        self.world = world or World()
         self.dataset = dataset
         self.device = torch.device(device)
         self._inputs = _Inputs(dataset)
         nodes = torch.arange(dataset.num_nodes)
-        self._inference = LayerwiseInference(dataset.graph, self._inputs, nodes, num_layers, device)
+        self._inference = LayerwiseInference(dataset.graph, self._inputs, nodes, num_layers, device, world=world)
         self._rankers: dict[str, Ranker] = {}
 
     def evaluate(self, model: LinkModel, split: str, metrics: tuple[str, ...] = LINK_METRICS) -> dict[str, float]:
@@ -73,18 +82,24 @@ class LinkEvaluator:
         return sum(inference.num_edges) + num_rows + num_scores // _SCORES_PER_EDGE
 
     def _scores(self, model: LinkModel, rows: Tensor, pairs: Tensor) -> Tensor:
-        scores = [model.decoder(*rows[some.to(self.device)]) for some in pairs.split(1 << 17, dim=1)]
-        return torch.cat(scores).cpu()
+        bounds = self.world.bounds(torch.ones(pairs.shape[1]))
+        own = slice(bounds[self.world.rank], bounds[self.world.rank + 1])
+        shares = [model.decoder(*rows[some.to(self.device)]).cpu() for some in pairs[:, own].split(1 << 17, dim=1)]
+        scores = rows.new_empty(pairs.shape[1], device="cpu", dtype=shares[0].dtype)
+        scores[own] = torch.cat(shares)
+        return self.world.exchange(scores, bounds)
 
     def _rank(self, model: LinkModel, rows: Tensor, split: str) -> Ranking:
         ranker = self._ranker(split)
         first, last = self.dataset.destinations
         candidates = rows[first:last]
         num_rows = max(1, _SCORES_AT_A_TIME // (candidates.shape[0] * model.decoder.pair_channels))
-        for begin in range(0, ranker.sources.numel(), num_rows):
-            sources = ranker.sources[begin : begin + num_rows].to(self.device)
+        bounds = self.world.bounds(torch.ones(ranker.sources.numel()))
+        end = bounds[self.world.rank + 1]
+        for begin in range(bounds[self.world.rank], end, num_rows):
+            sources = ranker.sources[begin : min(begin + num_rows, end)].to(self.device)
             ranker.add(begin, model.decoder.score_all(rows[sources], candidates).cpu().contiguous())
-        return ranker.finish()
+        return ranker.finish(self.world, bounds)
 
     def _ranker(self, split: str) -> Ranker:
         if split not in self._rankers:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from gnnfast.distributed import World
 from gnnfast.graph import CSCGraph
 from gnnfast.kernels.cpu.parallel import run_by_range
 from gnnfast.kernels.cpu.ranking import rank_destinations
@@ -118,7 +120,7 @@ class Ranker:
         return torch.empty(2, self.pairs.shape[1], dtype=torch.float64)
 
     def add(self, first: int, scores: Tensor) -> None:
-        """Ranks the pairs of some sources; call it with all of them, then `finish`.
+        """Ranks the pairs of some sources; call it with all of them, or all of a rank's share, then `finish`.
 
         Args:
             first: Which of `sources` the first row is.
@@ -143,7 +145,16 @@ class Ranker:
             fellows.numpy(),
         )
 
-    def finish(self) -> Ranking:
-        """The ranks of all pairs, by source."""
+    def finish(self, world: World | None = None, bounds: Sequence[int] = ()) -> Ranking:
+        """The ranks of all pairs, by source.
+
+        Args:
+            world: Who else has ranked pairs; nobody if None.
+            bounds: Where each one's share of `sources` begins.
+        """
         ranks, self._ranks = self._ranks, self._new_ranks()
+        if world is not None and world.size > 1:
+            shares = self._indptr[torch.tensor(bounds)].tolist()
+            for row in ranks:
+                world.exchange(row, shares)
         return Ranking(self.pairs[0], *ranks)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gnnfast.distributed import World
 from gnnfast.graph import Dataset, LinkDataset, MiniBatch
 from gnnfast.loader import DataLoader
 from gnnfast.nn import LinkModel
@@ -58,8 +59,21 @@ class Task(Protocol):
         """Takes the model, as the launcher wraps it, and a mini-batch; gives the loss summed over its seeds."""
         ...
 
-    def evaluator(self, model: Any, device: torch.device | str = "cpu", loader: DataLoader | None = None) -> Measure:
-        """What measures the model; by the loader's mini-batches where settings ask for sampled evaluation."""
+    def evaluator(
+        self,
+        model: Any,
+        device: torch.device | str = "cpu",
+        loader: DataLoader | None = None,
+        world: World | None = None,
+    ) -> Measure:
+        """What measures the model; by the loader's mini-batches where settings ask for sampled evaluation.
+
+        Args:
+            model: What is measured.
+            device: Where to compute.
+            loader: The training's.
+            world: Ranks that share the work; all of them measure alike.
+        """
         ...
 
 
@@ -117,11 +131,17 @@ class NodeTask:
 
         return loss
 
-    def evaluator(self, model: Any, device: torch.device | str = "cpu", loader: DataLoader | None = None) -> Evaluator:
+    def evaluator(
+        self,
+        model: Any,
+        device: torch.device | str = "cpu",
+        loader: DataLoader | None = None,
+        world: World | None = None,
+    ) -> Evaluator:
         if self.settings.evaluation == "exact" or loader is None:
-            return Evaluator(self.dataset, model.num_layers, device)
+            return Evaluator(self.dataset, model.num_layers, device, world=world)
         assert isinstance(loader.sampler, Sampler)
-        return Evaluator(self.dataset, model.num_layers, device, loader.sampler, loader.seed, loader.batch_size)
+        return Evaluator(self.dataset, model.num_layers, device, loader.sampler, loader.seed, loader.batch_size, world)
 
 
 class LinkTask:
@@ -188,9 +208,13 @@ class LinkTask:
         return loss
 
     def evaluator(
-        self, model: Any, device: torch.device | str = "cpu", loader: DataLoader | None = None
+        self,
+        model: Any,
+        device: torch.device | str = "cpu",
+        loader: DataLoader | None = None,
+        world: World | None = None,
     ) -> LinkEvaluator:
-        return LinkEvaluator(self.dataset, model.num_layers, device)
+        return LinkEvaluator(self.dataset, model.num_layers, device, world)
 
 
 def summed_pair_loss(name: str, scores: Tensor, num_positives: int) -> Tensor:

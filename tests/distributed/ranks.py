@@ -166,6 +166,15 @@ def share_what_cannot_be(folder: str) -> None:
     write(folder, value[0]())
 
 
+def evaluate(folder: str) -> None:
+    """Every evaluation, by all ranks together and by each alone."""
+    from gnnfast.distributed import World, world
+    from tests.distributed.evaluations import evaluations
+
+    together, alone = evaluations(world()), evaluations(World())
+    write(folder, {"together": together, "alone": alone})
+
+
 def do(job: str) -> None:
     name, *arguments = json.loads(job)
     work: Callable[..., None] = globals()[name]
