@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from gnnfast.graph import MiniBatch
 from gnnfast.loader import DataLoader
 from gnnfast.training.checkpointing import CheckpointWriter
+from gnnfast.training.loss_guard import LossGuard
 from gnnfast.training.run_state import RunState
 from gnnfast.training.settings import TrainingSettings
 from gnnfast.training.stage_clock import StageClock
@@ -33,6 +34,7 @@ def train_epoch(
     clock: StageClock,
     progress: Progress | None,
     batch_loss: BatchLoss,
+    guard: LossGuard,
     checkpoints: CheckpointWriter,
 ) -> None:
     """Takes the steps that are left of the epoch under way, and adds up in `state` what they come to.
@@ -44,14 +46,17 @@ def train_epoch(
         clock: Counts the time of each stage.
         progress: Is told about steps.
         batch_loss: Of the task.
+        guard: Decides whether a step may be taken.
         checkpoints: Writes one between steps, when it is due.
 
     Raises:
+        FloatingPointError: If the loss is no longer finite.
         Stopped: If the run is asked to stop.
     """
     fabric = state.fabric
     model.train()
     for group in _groups(state.loader, settings.accumulate, clock):
+        guard.before_step()
         # What a step's gradient is divided by is known once its last mini-batch is.
         num_step_seeds = max(sum(_step_seeds(batch) for batch in group), 1)
         losses = []
@@ -62,22 +67,25 @@ def train_epoch(
                 with clock("backward"):
                     fabric.backward(loss * (fabric.world_size / num_step_seeds))
             losses.append(loss.detach())
+        takes_step = guard.admits(group, losses)
         with clock("optimizer"):
-            if settings.gradient_clip is not None:
-                fabric.clip_gradients(model, optimizer, max_norm=settings.gradient_clip, error_if_nonfinite=False)
-            optimizer.step()
+            if takes_step:
+                if settings.gradient_clip is not None:
+                    fabric.clip_gradients(model, optimizer, max_norm=settings.gradient_clip, error_if_nonfinite=False)
+                optimizer.step()
             optimizer.zero_grad()
         with clock("record"):
             for batch, loss in zip(group, losses, strict=True):
-                state.sums.loss += loss
-                state.sums.num_seeds += _step_seeds(batch)
+                if takes_step:
+                    state.sums.add(loss, _step_seeds(batch))
                 state.sums.work += _work(batch, state.num_layers)
                 if progress:
-                    shown = batch.num_seeds if batch.seed_edges is None else _step_seeds(batch)
-                    progress.step(state.epoch, state.batches, shown)
+                    shown = batch.num_seeds if batch.seed_edges is None else _step_seeds(batch) // fabric.world_size
+                    progress.step(state.epoch, state.batches, shown * fabric.world_size)
                 state.batches += 1
             state.steps += 1
         checkpoints.after_step()
+    guard.end_epoch()
 
 
 def _groups(loader: DataLoader, size: int, clock: StageClock) -> Iterator[list[MiniBatch]]:

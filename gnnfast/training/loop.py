@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from gnnfast.distributed import World, world
+from gnnfast.kernels.reference.random import derive_seed
 from gnnfast.loader import DataLoader
 from gnnfast.runtime.bfloat16 import has_bfloat16
 from gnnfast.runtime.memory import peak_gpu_memory_bytes, peak_memory_bytes, reset_peak_memory
@@ -18,6 +20,8 @@ from gnnfast.runtime.versions import versions
 from gnnfast.training.checkpointing import CheckpointWriter
 from gnnfast.training.epoch import Progress, train_epoch
 from gnnfast.training.evaluation import evaluation_interval
+from gnnfast.training.loss_guard import LossGuard
+from gnnfast.training.data_parallel import data_parallel, synchronize_batch_norm
 from gnnfast.training.profile import Profiler
 from gnnfast.training.result import TrainingResult
 from gnnfast.training.run_folder import RunFolder
@@ -69,21 +73,29 @@ def train(
         what = "resume reads a checkpoint from" if resume else "training.profile=trace writes trace.json into"
         raise ValueError(f"{what} the run folder: give train a run_folder")
     reset_peak_memory()
-    folder = None if run_folder is None else RunFolder(run_folder)
+    ranks = world()
+    folder = RunFolder(run_folder) if run_folder is not None and ranks.rank == 0 else None
     task = task_of(loader.dataset, settings)
     metric = task.default_metric if settings.metric == "auto" else settings.metric
-    fabric = _launch(settings)
+    fabric = _launch(settings, ranks)
+    if ranks.size > 1:
+        loader.share(ranks.rank, ranks.size)
+        synchronize_batch_norm(model, fabric.device)
     if settings.precision == "64-true":
         model.double()
     wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
     loader.device = fabric.device
-    evaluator = task.evaluator(model, fabric.device, loader)
+    if ranks.size > 1:
+        # The weights are drawn alike on all ranks; what is dropped is not.
+        torch.manual_seed(derive_seed(loader.seed, ranks.rank) % 2**63)
+    evaluator = task.evaluator(model, fabric.device, loader, ranks)
     clock = _clock(loader, settings, fabric.device, folder)
     batch_loss = task.batch_loss(model, loader, fabric.device)
-    state = RunState(model, optimizer, scheduler, loader, task.history, fabric)
+    state = RunState(model, optimizer, scheduler, loader, task.history, fabric, world=ranks)
     stop = stop or StopSignals()
-    checkpoints = CheckpointWriter(folder, state, settings, clock, stop)
-    if folder and resume:
+    checkpoints = CheckpointWriter(folder, state, settings, clock, stop, is_kept=run_folder is not None)
+    guard = LossGuard(state, settings, batch_loss, checkpoints)
+    if resume:
         _go_on(folder, state, settings)
 
     with stop.deferred():
@@ -92,19 +104,22 @@ def train(
             loader.set_epoch(epoch)
             learning_rate = optimizer.param_groups[0]["lr"]
             with clock.epoch(epoch), loader.rounding_to(task.input_dtype):
-                train_epoch(wrapped, wrapped_optimizer, state, settings, clock, progress, batch_loss, checkpoints)
-            train_loss = _finite(state.sums.mean_loss(), epoch)
+                train_epoch(
+                    wrapped, wrapped_optimizer, state, settings, clock, progress, batch_loss, guard, checkpoints
+                )
+            train_loss = state.sums.mean_loss(ranks)
             if epoch == 0:
                 with clock("evaluate"):
-                    state.interval = evaluation_interval(
-                        settings.evaluate_every, evaluator.work("val"), state.sums.work
-                    )
+                    work = int(ranks.sum(torch.tensor(state.sums.work)))
+                    state.interval = evaluation_interval(settings.evaluate_every, evaluator.work("val"), work)
             is_due = epoch % state.interval == 0 or epoch + 1 == settings.epochs
             improved = False
             val: dict[str, float] = {}
             if is_due:
                 with checkpoints.interruptible(), clock("evaluate"), fabric.autocast():
-                    val = evaluator.evaluate(model, "val", (metric,))
+                    # Of the last step each rank has running statistics of its own.
+                    ranks.copy_from_first(list(model.buffers()))
+                    val = ranks.agree(evaluator.evaluate(model, "val", (metric,)))
                 with clock("checkpoint"):
                     improved = state.best.offer(_score(val, metric, epoch), epoch)
                 state.evaluated_epoch = epoch
@@ -119,9 +134,10 @@ def train(
                     "seconds": state.seconds(),
                 }
             )
-            if folder and is_due:
-                with clock("checkpoint"):
-                    folder.write_metrics(state.rows)
+            if is_due:
+                if folder:
+                    with clock("checkpoint"):
+                        folder.write_metrics(state.rows)
                 if improved:
                     checkpoints.write_best()
                 checkpoints.write()
@@ -133,8 +149,8 @@ def train(
         profile = clock.profile(state.interval, optimizer) if isinstance(clock, Profiler) else None
         model.load_state_dict(state.best.weights)
         # What training came to is in the last checkpoint.
-        with stop.at_once(), clock("evaluate"), fabric.autocast():
-            final = {split: evaluator.evaluate(model, split) for split in ("val", "test")}
+        with stop.at_once() if ranks.size == 1 else nullcontext(), clock("evaluate"), fabric.autocast():
+            final = {split: ranks.agree(evaluator.evaluate(model, split)) for split in ("val", "test")}
         result = TrainingResult(
             loss={split: values.pop("loss") for split, values in final.items() if "loss" in values},
             val=final["val"],
@@ -179,13 +195,25 @@ def _check_clipping(optimizer: Optimizer, settings: TrainingSettings) -> None:
         )
 
 
-def _launch(settings: TrainingSettings) -> Any:
+def _launch(settings: TrainingSettings, ranks: World) -> Any:
     from lightning.fabric import Fabric
 
+    if settings.devices not in (1, ranks.size):
+        raise ValueError(
+            f"training.devices={settings.devices}, but this is {f'one of {ranks.size} processes' if ranks.size > 1 else 'one process'}: start the script with "
+            f"torchrun --nproc-per-node {settings.devices}, or train with gnnfast train training.devices={settings.devices}"
+        )
     accelerator = settings.resolved_accelerator()
     # Fabric would round a float64 model's output to float32.
     precision = "32-true" if settings.precision == "64-true" else settings.precision
-    fabric = Fabric(accelerator=accelerator, devices=settings.devices, precision=precision)
+    per_host = ranks.place.local_world_size
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=per_host,
+        num_nodes=ranks.size // per_host,
+        strategy="auto" if ranks.size == 1 else data_parallel(),
+        precision=precision,
+    )
     fabric.launch()
     if settings.precision == "bf16-mixed" and not has_bfloat16(fabric.device):
         name = fabric.device.type.upper()
@@ -202,26 +230,25 @@ def _clock(
     return Profiler(loader, settings, device, trace_path)
 
 
-def _go_on(folder: RunFolder, state: RunState, settings: TrainingSettings) -> None:
-    """Takes the run up where its newest checkpoint has it; from the beginning where there is none yet."""
-    stored = folder.load_newest()
+def _go_on(folder: RunFolder | None, state: RunState, settings: TrainingSettings) -> None:
+    """Takes the run up where its newest checkpoint has it; from the beginning where there is none yet.
+
+    Args:
+        folder: Of the run; the first rank's alone.
+        state: Of the run.
+        settings: Of the run.
+    """
+    stored = state.world.agree(folder.load_newest() if folder else None)
     if stored is None:
         log.info("no checkpoint was written yet: the run begins anew")
         return
     state.load_state_dict(stored)
     if state.epoch + (state.batches > 0) > settings.epochs:
         raise ValueError(f"training.epochs={settings.epochs}, but the run is in epoch {state.epoch + 1} already")
-    if state.rows:
+    if folder and state.rows:
         folder.write_metrics(state.rows)
         folder.save_checkpoint("best", state.best.state_dict())
     log.info(f"going on after step {state.steps}, in epoch {state.epoch + 1} of {settings.epochs}")
-
-
-def _finite(loss: float, epoch: int) -> float:
-    if not math.isfinite(loss):
-        hint = "are all features finite? If so, try a smaller optimizer.lr"
-        raise FloatingPointError(f"the training loss is {loss} in epoch {epoch}: {hint}")
-    return loss
 
 
 def _score(val: dict[str, float], metric: str, epoch: int) -> float:

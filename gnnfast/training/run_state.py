@@ -16,6 +16,7 @@ from torch.nn import Module
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from gnnfast.distributed import World
 from gnnfast.loader import DataLoader
 from gnnfast.training.history import History
 
@@ -69,9 +70,14 @@ class EpochSums:
     num_seeds: int = 0
     work: int = 0
 
-    def mean_loss(self) -> float:
-        """Mean loss per seed."""
-        return float(self.loss) / max(self.num_seeds, 1)
+    def add(self, loss: Tensor, num_seeds: int) -> None:
+        """Adds a mini-batch's."""
+        self.loss += loss
+        self.num_seeds += num_seeds
+
+    def mean_loss(self, world: World) -> float:
+        """Mean loss per seed, over the seeds of all ranks."""
+        return float(world.sum(self.loss.clone())) / max(self.num_seeds, 1)
 
 
 @dataclass
@@ -91,6 +97,7 @@ class RunState:
         rows: Of `metrics.csv`, one per epoch.
         earlier_seconds: Time that earlier attempts took.
         earlier_stage_seconds: The same by stage.
+        world: The ranks that train the model. What is said of `loss` and of random states is each rank's own.
     """
 
     model: Module
@@ -108,6 +115,7 @@ class RunState:
     rows: list[dict[str, float | None]] = field(default_factory=list)
     earlier_seconds: float = 0.0
     earlier_stage_seconds: dict[str, float] = field(default_factory=dict)
+    world: World = field(default_factory=World)
 
     def __post_init__(self) -> None:
         self.best = Best(self.model)
@@ -154,7 +162,7 @@ class RunState:
             "loader": {**self.loader.state_dict(), "epoch": self.epoch, "step": self.batches},
             "num_seeds": self.sums.num_seeds,
             "work": self.sums.work,
-            "ranks": of_each_rank({"loss": float(self.sums.loss), "random": random_state(self.fabric.device)}),
+            "ranks": self.world.gather({"loss": float(self.sums.loss), "random": random_state(self.fabric.device)}),
             "rows": self.rows,
             "counters": {name: getattr(self, name) for name in _COUNTERS},
             "seconds": self.seconds(),
@@ -210,9 +218,9 @@ class RunState:
         return EpochSums(torch.zeros((), device=self.fabric.device, dtype=torch.float64))
 
 
-def of_each_rank(own: dict[str, Any]) -> list[dict[str, Any]]:
-    """What every rank has of its own, in their order."""
-    return [own]
+def nonfinite_weights(model: Module) -> list[str]:
+    """Names of the weights that are not all finite."""
+    return [name for name, weight in model.named_parameters() if not bool(weight.detach().isfinite().all())]
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
