@@ -210,11 +210,12 @@ class GNN(BasicGNN):
             refuse_on_block("GNN", edge_weight=edge_weight)
         if i == 0:
             x = self.input_dropout(x)
-        if edge_weight is not None and self.supports_edge_weight:
-            out: Tensor = self.convs[i](x, graph, edge_weight)
+        if isinstance(graph, Block) and self._ends_with_relu(i):
+            out: Tensor = self.convs[i](x, graph, relu=True)
         else:
-            out = self.convs[i](x, graph)
-        out = self.finish(i, out, x, slice(out.shape[0]))
+            weights = () if edge_weight is None or not self.supports_edge_weight else (edge_weight,)
+            out = self.convs[i](x, graph, *weights)
+            out = self.finish(i, out, x, slice(out.shape[0]))
         if i == self.num_layers - 1 and self.jk_mode is None:
             return out
         if complete is not None:
@@ -240,6 +241,13 @@ class GNN(BasicGNN):
             out = self.act(out)
         out = self.norms[i](out)
         return self.act(out) if self.act is not None and not self.act_first else out
+
+    def _ends_with_relu(self, i: int) -> bool:
+        """Whether ReLU is all that follows the convolution of layer i, and this can take it over."""
+        if i == self.num_layers - 1 and self.jk_mode is None:
+            return False
+        is_alone = self.residuals is None and isinstance(self.norms[i], torch.nn.Identity)
+        return is_alone and type(self.act) is torch.nn.ReLU and isinstance(self.convs[i], (GCNConv, SAGEConv))
 
     def message_channels(self, i: int) -> int:
         """The width of the widest tensor with a row per edge that layer i makes on a block, without gradients.

@@ -17,19 +17,20 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.parameter import is_lazy as is_uninitialized_parameter
 
+from gnnfast.nn.pieces import add_pieces
+
 # Multiply-adds below which the call costs more than it saves.
 _SMALLEST_PRODUCT = 1 << 22
-# Of which the gradient of a weight is made at a time: they stay in the cache while oneDNN turns them round.
-_ROWS_AT_ONCE = 768
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
     """`x weight^T + bias`, as `torch.nn.functional.linear`.
 
     Args:
         x: `(num_rows, in_channels)`, or more dimensions before the last.
         weight: `(out_channels, in_channels)`.
         bias: `(out_channels,)`.
+        relu: Whether negative values become 0: cheaper, forward and backward, than in a pass of its own.
 
     Returns:
         `(num_rows, out_channels)`.
@@ -39,9 +40,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
     if not _is_faster_by_onednn(x, weight):
-        return F.linear(x, weight, bias)
-    out: Tensor = _linear(x, weight, bias)
-    return out
+        out = F.linear(x, weight, bias)
+        return out.relu() if relu else out
+    product: Tensor = _linear(x, weight, bias, relu)
+    return product
 
 
 def materialize(layer: torch_geometric.nn.Linear, x: Tensor) -> None:
@@ -80,58 +82,87 @@ def _has_onednn(dtype: torch.dtype) -> bool:
     return dtype == torch.float32
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu" if relu else "none", [], "")
     return out
 
 
 @torch.library.custom_op("gnnfast::linear", mutates_args=())
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return _product(x, weight, bias)
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+    return _product(x, weight, bias, relu)
 
 
 @_linear.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
     return x.new_empty(x.shape[0], weight.shape[0])
 
 
-def _save_for_gradient(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
-    x, weight, _ = inputs
-    ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight if ctx.needs_input_grad[0] else None)
+def _save_for_gradient(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, bool], output: Tensor) -> None:
+    x, weight, _, relu = inputs
+    x_saved, weight_saved = x if ctx.needs_input_grad[1] else None, weight if ctx.needs_input_grad[0] else None
+    ctx.save_for_backward(x_saved, weight_saved, output if relu else None)
 
 
-def _gradient(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    x, weight = ctx.saved_tensors
-    x_gradient = None if weight is None else linear(g, weight.t())
-    weight_gradient = None if x is None else _weight_gradient(g, x)
-    bias_gradient = g.sum(0) if ctx.needs_input_grad[2] else None
-    return x_gradient, weight_gradient, bias_gradient
+def _gradient(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, out = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        gradients = _gradients_to_differentiate(g, x, weight, out)
+    else:
+        gradients = _linear_backward(g, x, weight, out)
+    needed = ctx.needs_input_grad[:3]
+    return *(gradient if need else None for gradient, need in zip(gradients, needed, strict=True)), None
 
 
 _linear.register_autograd(_gradient, setup_context=_save_for_gradient)
 
 
-@torch.library.custom_op("gnnfast::linear_weight_gradient", mutates_args=())
-def _weight_gradient(g: Tensor, x: Tensor) -> Tensor:
-    """`g^T x`: in single precision as a sum over pieces of rows, which is twice as fast as all at once."""
-    if x.dtype == torch.bfloat16:
-        return g.t() @ x
+@torch.library.custom_op("gnnfast::linear_backward", mutates_args=())
+def _linear_backward(
+    g: Tensor, x: Tensor | None, weight: Tensor | None, out: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, weight and bias, without rows where what they are made of is not given.
+
+    Args:
+        g: That of the output, `(num_rows, out_channels)`.
+        x: For the gradient of the weight, `(num_rows, in_channels)`.
+        weight: For that of x, `(out_channels, in_channels)`.
+        out: The output, where negative values became 0.
+    """
     # oneDNN takes a thousand times as long over rows that do not follow each other.
-    g, x = g.contiguous(), x.contiguous()
-    out = x.new_zeros(x.shape[1], g.shape[1])
-    for x_rows, g_rows in zip(x.split(_ROWS_AT_ONCE), g.split(_ROWS_AT_ONCE), strict=True):
-        out += _product(x_rows.t(), g_rows.t())
-    return out.t().contiguous()
+    g = g.contiguous()
+    x = None if x is None else x.contiguous()
+    num_rows, out_channels = g.shape
+    x_gradient = g.new_empty(0) if weight is None else g.new_empty(num_rows, weight.shape[1])
+    columns = None if weight is None else weight.t()
+
+    def add(totals: list[Tensor], rows: slice) -> None:
+        piece = g[rows] if out is None else torch.ops.aten.threshold_backward(g[rows], out[rows], 0)
+        if columns is not None:
+            x_gradient[rows] = _product(piece, columns)
+        if x is not None:
+            # torch's own product in bfloat16 is oneDNN's, and turns pieces round more quickly.
+            is_half = x.dtype == torch.bfloat16
+            totals[0].add_((piece.t() @ x[rows]).t() if is_half else _product(x[rows].t(), piece.t()))
+        totals[1].add_(piece.sum(0))
+
+    in_channels = 0 if x is None else x.shape[1]
+    totals = [g.new_zeros(shape, dtype=torch.float32) for shape in ((in_channels, out_channels), (out_channels,))]
+    add_pieces(add, totals, num_rows, g.itemsize)
+    return x_gradient, totals[0].t().to(g.dtype).contiguous(), totals[1].to(g.dtype)
 
 
-@_weight_gradient.register_fake
-def _(g: Tensor, x: Tensor) -> Tensor:
-    return x.new_empty(g.shape[1], x.shape[1])
+@_linear_backward.register_fake
+def _(g: Tensor, x: Tensor | None, weight: Tensor | None, out: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        g.new_empty(0) if weight is None else g.new_empty(g.shape[0], weight.shape[1]),
+        g.new_empty(g.shape[1], 0 if x is None else x.shape[1]),
+        g.new_empty(g.shape[1]),
+    )
 
 
-def _twice(ctx: Any, h: Tensor) -> tuple[Tensor, Tensor]:
-    g, x = ctx.saved_tensors
-    return x @ h.t(), g @ h
-
-
-_weight_gradient.register_autograd(_twice, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))
+def _gradients_to_differentiate(
+    g: Tensor, x: Tensor | None, weight: Tensor | None, out: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """The same by operations that have gradients themselves."""
+    g = g if out is None else g * (out > 0)
+    return None if weight is None else g @ weight, None if x is None else g.t() @ x, g.sum(0)

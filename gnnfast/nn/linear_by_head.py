@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gnnfast.nn.linear import _is_faster_by_onednn, _product
-
-# Rows of one head whose product stays in the cache until it is copied to its place.
-_ROWS_AT_ONCE = 1024
+from gnnfast.nn.pieces import add_pieces
 
 
 def linear_by_head(x: Tensor, weight: Tensor) -> Tensor:
@@ -24,8 +21,10 @@ def linear_by_head(x: Tensor, weight: Tensor) -> Tensor:
     Returns:
         `(num_rows, heads, out_channels)`.
     """
-    is_autocast = x.is_cpu and torch.is_autocast_enabled("cpu")
-    if is_autocast or x.dtype != torch.float32 or not _is_faster_by_onednn(x[:, 0], weight[0]):
+    if x.is_cpu and torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype("cpu")
+        x, weight = x.to(dtype), weight.to(dtype)
+    if not _is_faster_by_onednn(x[:, 0], weight[0]) or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
         return torch.einsum("nhi,hoi->nho", x, weight)
     out: Tensor = _linear_by_head(x, weight)
     return out
@@ -33,11 +32,14 @@ def linear_by_head(x: Tensor, weight: Tensor) -> Tensor:
 
 @torch.library.custom_op("gnnfast::linear_by_head", mutates_args=())
 def _linear_by_head(x: Tensor, weight: Tensor) -> Tensor:
-    out = x.new_empty(*x.shape[:2], weight.shape[1])
-    weight = weight.contiguous()
-    for rows, head in _pieces(x):
-        out[rows, head] = _product(x[rows, head].contiguous(), weight[head])
-    return out
+    """A convolution over single pixels, whose groups are the heads: it takes and leaves rows as they stand."""
+    num_rows, heads, in_channels = x.shape
+    pixels = x.contiguous().view(1, num_rows, 1, heads * in_channels).permute(0, 3, 1, 2)
+    kernels = weight.reshape(-1, in_channels, 1, 1)
+    out: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        pixels, kernels, None, [0, 0], [1, 1], [1, 1], heads, "none", [], ""
+    )
+    return out.permute(0, 2, 3, 1).reshape(num_rows, heads, -1)
 
 
 @_linear_by_head.register_fake
@@ -57,11 +59,16 @@ _linear_by_head.register_autograd(_gradient, setup_context=lambda ctx, inputs, o
 @torch.library.custom_op("gnnfast::linear_by_head_weight_gradient", mutates_args=())
 def _weight_gradient(g: Tensor, x: Tensor) -> Tensor:
     """`g[:, h]^T x[:, h]` of each head."""
-    out = x.new_zeros(x.shape[1], g.shape[2], x.shape[2])
-    for rows, head in _pieces(x):
-        # Copied to lie close: of a matrix with gaps oneDNN's product is a thousand times slower.
-        out[head] += _product(g[rows, head].t().contiguous(), x[rows, head].contiguous().t())
-    return out
+
+    out = x.new_zeros(x.shape[1], g.shape[2], x.shape[2], dtype=torch.float32)
+
+    def add(totals: list[Tensor], rows: slice) -> None:
+        for head, total in enumerate(totals[0]):
+            # Copied to lie close: of a matrix with gaps oneDNN's product is a thousand times slower.
+            total += _product(g[rows, head].t().contiguous(), x[rows, head].contiguous().t())
+
+    add_pieces(add, [out], x.shape[0], x.itemsize)
+    return out.to(x.dtype)
 
 
 @_weight_gradient.register_fake
@@ -75,9 +82,3 @@ def _twice(ctx: Any, h: Tensor) -> tuple[Tensor, Tensor]:
 
 
 _weight_gradient.register_autograd(_twice, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))
-
-
-def _pieces(x: Tensor) -> Iterator[tuple[slice, int]]:
-    for first in range(0, x.shape[0], _ROWS_AT_ONCE):
-        for head in range(x.shape[1]):
-            yield slice(first, first + _ROWS_AT_ONCE), head

@@ -12,24 +12,17 @@ from typing import Any
 
 import torch
 from torch.optim import Optimizer
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from gnnfast.loader import DataLoader
 from gnnfast.runtime.bfloat16 import has_bfloat16
 from gnnfast.runtime.cores import available_cores
 from gnnfast.training.advice import Run, advise
+from gnnfast.training.product_clock import ProductClock, synchronize
 from gnnfast.training.settings import TrainingSettings
 from gnnfast.training.stage_clock import LOADER_STAGES, STAGES, StageClock
 
 _STEPS_WATCHED = range(1, 6)  # of the first epoch: its first step loads what all others find loaded
 _STEPS_TRACED = range(10)  # of the second epoch
-
-# Products of matrices, whose time bfloat16 arithmetic shortens.
-_PRODUCTS = frozenset(
-    {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::_addmm_activation"}
-    | {"gnnfast::linear", "gnnfast::linear_weight_gradient"}
-    | {"gnnfast::linear_by_head", "gnnfast::linear_by_head_weight_gradient"}
-)
 
 
 @dataclass(frozen=True)
@@ -92,7 +85,7 @@ class Profiler(StageClock):
         self.settings = settings
         self.device = device
         self.trace_path = trace_path
-        self._products = _ProductClock(device)
+        self._products = ProductClock(device)
         self._watched_seconds = 0.0
         self._trace: Any = None
         self._trace_seconds = 0.0
@@ -111,7 +104,7 @@ class Profiler(StageClock):
         with super().__call__(stage), torch.profiler.record_function(f"gnnfast: {stage}"):
             with self._products if is_watched else nullcontext():
                 yield
-            _synchronize(self.device)
+            synchronize(self.device)
         if is_watched:
             self._watched_seconds += self._spent[stage] - before
 
@@ -187,30 +180,6 @@ class Profiler(StageClock):
         trace.stop()
         trace.export_chrome_trace(str(self.trace_path))
         self._trace_seconds += perf_counter() - started_at
-
-
-class _ProductClock(TorchDispatchMode):
-    """Time of the products of matrices among the operations inside."""
-
-    def __init__(self, device: torch.device):
-        super().__init__()
-        self.device = device
-        self.seconds = 0.0
-
-    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if operator.name().partition(".")[0] not in _PRODUCTS:
-            return operator(*args, **(kwargs or {}))
-        _synchronize(self.device)
-        started_at = perf_counter()
-        result = operator(*args, **(kwargs or {}))
-        _synchronize(self.device)
-        self.seconds += perf_counter() - started_at
-        return result
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _all_threads() -> Any:

@@ -20,13 +20,16 @@ def tensors(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> lis
 
 @needs_onednn
 @pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)])
-def test_products_and_gradients_equal_torchs(has_bias: bool, dtype: torch.dtype, tolerance: float):
+def test_products_and_gradients_equal_torchs(has_bias: bool, relu: bool, dtype: torch.dtype, tolerance: float):
     x, weight, bias, g = tensors((ROWS, IN), (OUT, IN), (OUT,), (ROWS, OUT), dtype=dtype)
     inputs = [x, weight, bias] if has_bias else [x, weight]
-    out = linear(*inputs)
+    out = linear(*inputs, relu=relu)
     assert "gnnfast_linear" in str(out.grad_fn)
     expected = F.linear(*(tensor.double() for tensor in inputs))
+    # Which side of 0 a value rounds to is not ours to tell.
+    expected = expected * (out > 0) if relu else expected
     gradients = torch.autograd.grad(out, inputs, g)
     assert_close(out.double(), expected, rtol=tolerance, atol=tolerance * IN**0.5)
     for gradient, wanted in zip(gradients, torch.autograd.grad(expected, inputs, g.double()), strict=True):
@@ -45,22 +48,27 @@ def test_only_what_needs_a_gradient_is_kept():
     x, weight = tensors((ROWS, IN), (OUT, IN))
     assert linear(x.detach(), weight).grad_fn.saved_tensors[1] is None
     assert linear(x, weight.detach()).grad_fn.saved_tensors[0] is None
+    assert linear(x, weight).grad_fn.saved_tensors[2] is None
 
 
 @needs_onednn
 def test_the_operators_are_sound():
     x, weight, bias, g = tensors((20, 6), (5, 6), (5,), (20, 5))
-    torch.library.opcheck(module._linear, (x, weight, bias))
-    torch.library.opcheck(module._linear, (x, weight.detach(), None))
-    torch.library.opcheck(module._weight_gradient, (g, x))
+    torch.library.opcheck(module._linear, (x, weight, bias, True))
+    torch.library.opcheck(module._linear, (x, weight.detach(), None, False))
+    x, weight, g, out = (tensor.detach() for tensor in (x, weight, g, F.linear(x, weight).relu()))
+    torch.library.opcheck(module._linear_backward, (g, x, weight, out))
+    torch.library.opcheck(module._linear_backward, (g, None, weight, None))
 
 
 @needs_onednn
-def test_gradients_can_be_differentiated_again():
+@pytest.mark.parametrize("relu", [True, False])
+def test_gradients_can_be_differentiated_again(relu: bool):
     x, weight = tensors((ROWS, IN), (OUT, IN))
-    (gradient,) = torch.autograd.grad(linear(x, weight).square().sum(), weight, create_graph=True)
+    (gradient,) = torch.autograd.grad(linear(x, weight, relu=relu).square().sum(), weight, create_graph=True)
     second = torch.autograd.grad(gradient.square().sum(), [x, weight])
     expected_out = F.linear(x.double(), weight.double())
+    expected_out = expected_out.relu() if relu else expected_out
     (expected,) = torch.autograd.grad(expected_out.square().sum(), weight, create_graph=True)
     for got, wanted in zip(second, torch.autograd.grad(expected.square().sum(), [x, weight]), strict=True):
         assert_close(got, wanted.float(), rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
@@ -110,3 +118,21 @@ def test_the_module_has_the_parameters_of_pygs():
     layer = Linear(IN, OUT)
     x = torch.randn(ROWS, IN)
     assert_close(layer(x), F.linear(x, layer.weight, layer.bias), rtol=1e-4, atol=1e-4)
+
+
+@needs_onednn
+def test_any_number_of_threads_gives_the_same_bits():
+    x, weight, bias, g = tensors((20_000, IN), (OUT, IN), (OUT,), (20_000, OUT))
+    before = torch.get_num_threads()
+    gradients = []
+    try:
+        for num_threads in (1, 2, 5, 1):
+            torch.set_num_threads(num_threads)
+            gradients.append(torch.autograd.grad(linear(x, weight, bias, relu=True), [x, weight, bias], g))
+            # Threads that compute alone leave the others' number as it was.
+            assert torch.get_num_threads() == num_threads
+    finally:
+        torch.set_num_threads(before)
+    for others in gradients[1:]:
+        for ours, first in zip(others, gradients[0], strict=True):
+            assert torch.equal(ours, first)

@@ -10,7 +10,8 @@ from gnnfast.nn.linear import linear
 from gnnfast.sampler import NeighborSampler
 from gnnfast.training import TrainingResult, TrainingSettings, train
 from gnnfast.training.advice import Run, advise
-from gnnfast.training.profile import Profile, _ProductClock
+from gnnfast.training.product_clock import ProductClock
+from gnnfast.training.profile import Profile
 from tests.training.graphs import easy_dataset
 
 
@@ -182,6 +183,6 @@ def test_where_nothing_helps_the_longest_stage_is_named():
 def test_products_of_every_kind_are_timed():
     x, weight = torch.randn(4000, 64), torch.randn(64, 64)
     for product in (linear, torch.nn.functional.linear):
-        with _ProductClock(torch.device("cpu")) as clock:
+        with ProductClock(torch.device("cpu")) as clock:
             product(x, weight)
         assert clock.seconds > 0

@@ -50,13 +50,14 @@ class GCNConv(torch_geometric.nn.GCNConv):
         super().__init__(*args, **kwargs)
         self.normalization = normalization
 
-    def forward(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None, relu: bool = False) -> Tensor:
         """Runs the layer.
 
         Args:
             x: Source rows, `(num_src, in_channels)`.
             edge_index: A block, or what PyG takes.
             edge_weight: `(num_edges,)`; not for blocks, which bring theirs.
+            relu: Whether negative outputs become 0; for blocks only.
 
         Returns:
             Destination rows, `(num_dst, out_channels)`.
@@ -72,9 +73,10 @@ class GCNConv(torch_geometric.nn.GCNConv):
         weight, self_weight = self._weights(edge_index, sum_dtype(x.dtype))
         materialize(self.lin, x)
         if aggregates_first(edge_index, x, self.out_channels):
-            return linear(segment_sum(x, edge_index, weight, self_weight), self.lin.weight, self.bias)
+            return linear(segment_sum(x, edge_index, weight, self_weight), self.lin.weight, self.bias, relu)
         out = segment_sum(linear(x, self.lin.weight), edge_index, weight, self_weight)
-        return out if self.bias is None else out + self.bias
+        out = out if self.bias is None else out + self.bias
+        return out.relu() if relu else out
 
     def _weights(self, block: Block, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
         """What each edge's message and each destination's own row are multiplied with."""

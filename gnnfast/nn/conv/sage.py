@@ -33,13 +33,14 @@ class SAGEConv(torch_geometric.nn.SAGEConv):
     # PyG finds these in the source of the class, by its name alone: ours would hide those of the parent.
     propagate_type: ClassVar = {"x": OptPairTensor}
 
-    def forward(self, x: Any, edge_index: Any, size: Any = None) -> Tensor:
+    def forward(self, x: Any, edge_index: Any, size: Any = None, relu: bool = False) -> Tensor:
         """Runs the layer.
 
         Args:
             x: Source rows, `(num_src, in_channels)`; without a block all that PyG takes.
             edge_index: A block, or what PyG takes.
             size: See PyG; not for blocks.
+            relu: Whether negative outputs become 0; for blocks only.
 
         Returns:
             Destination rows, `(num_dst, out_channels)`.
@@ -51,17 +52,19 @@ class SAGEConv(torch_geometric.nn.SAGEConv):
             out: Tensor = super().forward(x, edge_index, size)
             return out
         refuse_on_block("SAGEConv", size=size)
-        out = self._on_block(x, edge_index)
-        return F.normalize(out, p=2.0, dim=-1) if self.normalize else out
+        if self.normalize:
+            out = F.normalize(self._on_block(x, edge_index, False), p=2.0, dim=-1)
+            return out.relu() if relu else out
+        return self._on_block(x, edge_index, relu)
 
-    def _on_block(self, x: Tensor, block: Block) -> Tensor:
+    def _on_block(self, x: Tensor, block: Block, relu: bool) -> Tensor:
         if self.aggr not in ("mean", "max", "sum", "add"):
             raise ValueError(f"on blocks SAGEConv aggregates by 'mean', 'max' or 'sum', got aggr={self.aggr!r}")
         own = x[: block.num_dst]
         for layer in (self.lin_l, self.lin_r) if self.root_weight else (self.lin_l,):
             materialize(layer, x)
         if self.project:
-            x = linear(x, self.lin.weight, self.lin.bias).relu()
+            x = linear(x, self.lin.weight, self.lin.bias, relu=True)
         weight, bias = self.lin_l.weight, self.lin_l.bias
         if self.aggr != "max" and not aggregates_first(block, x, self.out_channels):
             out = self._aggregate(linear(x, weight), block)
@@ -69,10 +72,11 @@ class SAGEConv(torch_geometric.nn.SAGEConv):
         elif self.aggr in _BESIDE_OWN and self.root_weight and not self.project:
             # One product for both terms.
             both = torch.cat([weight, self.lin_r.weight], dim=1)
-            return linear(_BESIDE_OWN[self.aggr](x, block, block.inclusion_weight), both, bias)
+            return linear(_BESIDE_OWN[self.aggr](x, block, block.inclusion_weight), both, bias, relu)
         else:
             out = linear(self._aggregate(x, block), weight, bias)
-        return out + linear(own, self.lin_r.weight) if self.root_weight else out
+        out = out + linear(own, self.lin_r.weight) if self.root_weight else out
+        return out.relu() if relu else out
 
     def _aggregate(self, x: Tensor, block: Block) -> Tensor:
         if self.aggr == "mean":
