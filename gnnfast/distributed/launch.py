@@ -28,8 +28,8 @@ _POLL_SECONDS = 0.02
 _GRACE_SECONDS = 1.5
 # What is left, when all work is done, for closing down.
 _EXIT_SECONDS = 30.0
-# Between the first rank's end and the last one's, once they were asked to stop: the first one writes the checkpoint.
-_STOP_SECONDS = 120.0
+# Between the first rank's end and the last one's, once they were asked to stop: they wait for the checkpoint together.
+_STOP_SECONDS = 30.0
 
 _SIGNAL_HINTS = {"SIGKILL": ", as the system does when memory runs out", "SIGSEGV": ", a fault in compiled code"}
 
@@ -192,7 +192,7 @@ class _Ranks:
             return
         self._wait_for(self._have_ended, _STOP_SECONDS if self._stopped_in_order() else _GRACE_SECONDS)
         signum = self._stopped_in_order() or self.signum
-        if signum and all(ending.message is None for ending in self.endings.values()):
+        if signum and all(ending.message is None or ending.is_follow_up for ending in self.endings.values()):
             raise Interrupted(signum)
         raise RankFailed(self._failures(), len(self.processes))
 

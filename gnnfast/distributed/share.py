@@ -16,6 +16,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from typing import Any, TypeVar
 
 import torch
@@ -54,7 +55,9 @@ def shared(world: World, build: Callable[[], T], name: str) -> T:
     key = f"shared/{name}/{here.node}"
     if here.local_rank == 0:
         return _build_for_all(world, build, key)
-    # What the launching process or the first rank wrote, nobody else.
+    # Not by the store's own waiting, in which a process is deaf to signals.
+    while not world.store.check([key]):
+        sleep(0.05)
     parcel: _Parcel = pickle.loads(world.store.get(key))
     if parcel.error is not None:
         raise parcel.error

@@ -88,13 +88,13 @@ class World:
             torch.distributed.all_reduce(values)
         return values
 
-    def any(self, flags: Sequence[bool]) -> list[bool]:
-        """Of each flag, whether it is set on any rank."""
+    def largest(self, values: Sequence[int]) -> list[int]:
+        """The largest over the ranks, of each value."""
         if self.size == 1:
-            return list(flags)
-        values = torch.tensor(flags, dtype=torch.uint8)
-        torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX)
-        return [bool(value) for value in values.tolist()]
+            return list(values)
+        own = torch.tensor(values)
+        torch.distributed.all_reduce(own, torch.distributed.ReduceOp.MAX)
+        return [int(value) for value in own.tolist()]
 
     def agree(self, value: T) -> T:
         """The first rank's value, on all ranks: what is decided by it is decided alike."""
@@ -121,7 +121,7 @@ class World:
     def wait(self) -> None:
         """Until all ranks are here."""
         if self.size > 1:
-            self.any([False])
+            self.largest([0])
 
 
 @cache

@@ -20,7 +20,7 @@ from gnnfast.loader.seed_weights import WeightedDraws, class_balancing_weights
 from gnnfast.loader.steps import EpochSteps, SeedSteps
 from gnnfast.loader.transfer import transfer_ahead
 from gnnfast.runtime.buffers import BufferPool
-from gnnfast.runtime.cores import available_cores
+from gnnfast.runtime.cores import own_cores
 from gnnfast.sampler import EpochSampler, LinkSampler, Sampler
 
 _PREFETCHED_BYTES = 1 << 29  # of features in mini-batches made ahead
@@ -43,8 +43,8 @@ class DataLoader:
         seed: Of the order of seeds and of every draw.
         shuffle: Whether each epoch visits the seeds in a new order.
         drop_last: Whether to leave out a last batch with fewer seeds.
-        num_threads: Threads that make mini-batches; 0 makes each when it is asked for, "auto" takes one per core, up to
-            four: those that are ahead of the training sleep.
+        num_threads: Threads that make mini-batches; 0 makes each when it is asked for, "auto" takes one per core, of a
+            rank's share of them, up to four: those that are ahead of the training sleep.
         prefetch: Mini-batches made ahead; at least one per thread, and fewer where their features would fill more than
             half a gigabyte.
         device: Where mini-batches go.
@@ -78,7 +78,7 @@ class DataLoader:
         seed_weights: Tensor | None = None,
     ):
         if num_threads == "auto":
-            num_threads = min(available_cores(), 4)
+            num_threads = min(own_cores(), 4)
         if (
             batch_size < 1
             or not isinstance(num_threads, int)
@@ -135,6 +135,16 @@ class DataLoader:
             # What the model has asked of this mini-batch is made ahead for those to come.
             self._transposed = frozenset(i for i, block in enumerate(batch.blocks) if "transpose" in vars(block))
         self.epoch, self._next_step = epoch + 1, 0
+
+    def share(self, rank: int, world_size: int) -> None:
+        """From the next pass on makes one rank's share of every step's seeds.
+
+        Args:
+            rank: In [0, world_size).
+            world_size: Number of shares.
+        """
+        self.rank, self.world_size = rank, world_size
+        self._steps = self._steps_of(self.sampler)
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch of the next pass. Naming the one that a restored state stands in keeps its step."""

@@ -14,6 +14,14 @@ def available_cores() -> int:
     return max(1, int(min(bound, _granted_cores())))
 
 
+def own_cores() -> int:
+    """The share of `available_cores` that is this process's, where its launcher says it started several; at least 1."""
+    # srun binds each task to cores of its own where it is told how many.
+    is_bound = "SLURM_CPUS_PER_TASK" in os.environ
+    num_processes = 1 if is_bound else int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return max(1, available_cores() // num_processes)
+
+
 def _granted_cores() -> float:
     """Processor time per time that the container may use, by version 2 of control groups, then by version 1."""
     try:

@@ -18,10 +18,10 @@ from gnnfast.runtime.bfloat16 import has_bfloat16
 from gnnfast.runtime.memory import peak_gpu_memory_bytes, peak_memory_bytes, reset_peak_memory
 from gnnfast.runtime.versions import versions
 from gnnfast.training.checkpointing import CheckpointWriter
+from gnnfast.training.data_parallel import data_parallel, synchronize_batch_norm
 from gnnfast.training.epoch import Progress, train_epoch
 from gnnfast.training.evaluation import evaluation_interval
 from gnnfast.training.loss_guard import LossGuard
-from gnnfast.training.data_parallel import data_parallel, synchronize_batch_norm
 from gnnfast.training.profile import Profiler
 from gnnfast.training.result import TrainingResult
 from gnnfast.training.run_folder import RunFolder
@@ -198,10 +198,12 @@ def _check_clipping(optimizer: Optimizer, settings: TrainingSettings) -> None:
 def _launch(settings: TrainingSettings, ranks: World) -> Any:
     from lightning.fabric import Fabric
 
-    if settings.devices not in (1, ranks.size):
+    num_devices = settings.devices
+    if num_devices not in (1, ranks.size):
         raise ValueError(
-            f"training.devices={settings.devices}, but this is {f'one of {ranks.size} processes' if ranks.size > 1 else 'one process'}: start the script with "
-            f"torchrun --nproc-per-node {settings.devices}, or train with gnnfast train training.devices={settings.devices}"
+            f"training.devices={num_devices} takes as many processes, but there {'is' if ranks.size == 1 else 'are'} "
+            f"{ranks.size}: start the script with torchrun --nproc-per-node {num_devices}, or train with "
+            f"gnnfast train training.devices={num_devices}"
         )
     accelerator = settings.resolved_accelerator()
     # Fabric would round a float64 model's output to float32.

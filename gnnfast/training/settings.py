@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from gnnfast.distributed import place
 from gnnfast.training.link_metrics import LINK_METRICS, is_link_metric
 from gnnfast.training.metrics import METRICS
 
@@ -29,7 +30,8 @@ class TrainingSettings:
             where no negatives are given, recall@20.
         precision: "32-true", "64-true", "bf16-mixed", or "16-mixed" with loss scaling (GPU only).
         accelerator: "cpu", "cuda" or "auto".
-        devices: Devices to train on.
+        devices: Devices to train on, with a process each; on a CPU processes that share its cores. `gnnfast train`
+            starts them. Where torchrun or srun has, it is their number, and need not be given.
         evaluation: "exact" by layer-wise inference, or "sampled" from the training sampler's own mini-batches, for
             graphs too large; its results are labelled so.
         evaluate_every: Epochs from one evaluation to the next; "auto" keeps evaluation under a fifth of the work.
@@ -116,15 +118,10 @@ class TrainingSettings:
             accelerator = "cuda" if num_gpus else "cpu"
         if accelerator == "cuda" and not num_gpus:
             raise ValueError("training.accelerator=cuda, but torch finds no GPU on this machine: use accelerator=cpu")
-        available = num_gpus if accelerator == "cuda" else 1
-        if self.devices > available:
-            raise ValueError(
-                f"training.devices={self.devices}, but there is {available} {accelerator} device to train on"
-                if available == 1
-                else f"training.devices={self.devices}, but there are {available} {accelerator} devices to train on"
-            )
-        if self.devices > 1:
-            raise ValueError(f"training.devices={self.devices}: one run trains on one device so far; use devices=1")
+        # Where processes are started from outside, those of this host have its devices.
+        wanted = place().local_world_size if place().world_size > 1 else self.devices
+        if accelerator == "cuda" and wanted > num_gpus:
+            raise ValueError(f"training.devices={wanted} on this machine, but it has {num_gpus} GPU to train on")
         if self.precision == "16-mixed" and accelerator == "cpu":
             raise ValueError("training.precision=16-mixed needs a GPU: on a CPU use bf16-mixed, or 32-true")
         return accelerator

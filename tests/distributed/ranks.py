@@ -73,7 +73,7 @@ def talk(folder: str) -> None:
             "bounds": bounds,
             "rows": here.exchange(rows, bounds)[:, 1].tolist(),
             "sum": here.sum(torch.tensor([here.rank, 1])).tolist(),
-            "any": here.any([here.rank == 1, False]),
+            "largest": here.largest([here.rank, -here.rank]),
             "agree": here.agree(f"rank {here.rank}"),
             "gather": here.gather(here.rank),
             "first": first[0].tolist(),

@@ -48,7 +48,7 @@ def test_three_ranks_do_the_job_and_tell_each_other(tmp_path: Path):
         "bounds": [0, 1, 8, 9],
         "rows": [0.0] + 7 * [1.0] + [2.0],
         "sum": [3, 3],
-        "any": [True, False],
+        "largest": [2, 0],
         "agree": "rank 0",
         "gather": [0, 1, 2],
         "first": [0, 0],

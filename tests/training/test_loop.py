@@ -236,3 +236,13 @@ def test_a_checkpoint_executes_nothing(tmp_path):
 
     with pytest.raises(ValueError, match="not a whole checkpoint"):
         folder.load_checkpoint("best")
+
+
+def test_several_devices_need_several_processes():
+    dataset = easy_dataset()
+    loader = DataLoader(dataset, NeighborSampler(dataset.graph, [3, 3]))
+    model = GNN(8, 8, 2, 3, conv="sage")
+    settings = TrainingSettings(devices=2, accelerator="cpu")
+
+    with pytest.raises(ValueError, match="start the script with torchrun --nproc-per-node 2, or train with gnnfast"):
+        train(model, loader, torch.optim.Adam(model.parameters()), settings)
