@@ -70,19 +70,34 @@ class _ArrayUnpickler(_Unpickler):
     def load_build(self) -> None:
         """Of a type's state takes the order of bytes alone: the rest says how NumPy is to handle memory."""
         dtype = self.stack[-2]
-        if not isinstance(dtype, np.dtype):
-            super().load_build()
+        if isinstance(dtype, np.dtype):
+            ordered = dtype.newbyteorder(self.stack.pop()[1])
+            self.stack[-1] = ordered
+            self.memo.update({key: ordered for key, value in self.memo.items() if value is dtype})
             return
-        ordered = dtype.newbyteorder(self.stack.pop()[1])
-        self.stack[-1] = ordered
-        self.memo.update({key: ordered for key, value in self.memo.items() if value is dtype})
+        super().load_build()
+        _check_format(self.stack[-1])
 
-    dispatch = _Unpickler.dispatch | {pickle.BUILD[0]: load_build}
+    def load_reduce(self) -> None:
+        """Calls what the file names, and checks a matrix that it made."""
+        super().load_reduce()
+        _check_format(self.stack[-1])
+
+    dispatch = _Unpickler.dispatch | {pickle.BUILD[0]: load_build, pickle.REDUCE[0]: load_reduce}
+
+
+def _check_format(made: Any) -> None:
+    """Raises ValueError if a sparse matrix has columns or rows that it does not have: SciPy would write beside it."""
+    if type(made).__module__.startswith("scipy.sparse"):
+        checks = getattr(made, "check_format", None) or getattr(made, "_check", None)
+        if checks is None:
+            raise pickle.UnpicklingError(f"a {type(made).__name__} has no business in a file of arrays")
+        checks()
 
 
 def _dtype_of_numbers(code: Any, *flags: Any) -> np.dtype:
     dtype: np.dtype = np.dtype(code)
-    if dtype.kind not in "biuf":
+    if dtype.kind not in "biufOSU":
         raise pickle.UnpicklingError(f"an array of {dtype} has no business in a file of numbers")
     return dtype
 

@@ -85,8 +85,11 @@ class CSCGraph:
         Raises:
             ValueError: If a shape is off or an id is negative or not below `num_nodes`.
         """
-        if edge_index.dim() != 2 or edge_index.shape[0] != 2 or edge_index.is_floating_point():
+        is_numbered = not (edge_index.is_floating_point() or edge_index.is_complex() or edge_index.dtype == torch.bool)
+        if edge_index.dim() != 2 or edge_index.shape[0] != 2 or not is_numbered:
             raise ValueError(f"edge_index must be integers of shape (2, num_edges), got {_describe(edge_index)}")
+        if edge_index.dtype not in (torch.int32, torch.int64):  # of others torch knows no extremes
+            edge_index = edge_index.long()
         num_edges = edge_index.shape[1]
         if num_nodes is None:
             num_nodes = int(edge_index.max()) + 1 if num_edges else 0

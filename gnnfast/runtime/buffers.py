@@ -64,7 +64,7 @@ class BufferPool:
         num_bytes = prod(shape) * dtype.itemsize
         if num_bytes < _SMALLEST_POOLED:
             return torch.empty(tuple(shape), dtype=dtype)
-        raw = self._take(_round_up(num_bytes))
+        raw = self._take(pooled_bytes(num_bytes))
         lease = raw[:]
         weakref.finalize(lease, self._give_back, raw).atexit = False
         return torch.from_numpy(lease)[:num_bytes].view(dtype).view(*shape)
@@ -91,7 +91,9 @@ class BufferPool:
                 self.free_bytes += raw.nbytes
 
 
-def _round_up(num_bytes: int) -> int:
-    """The next of four sizes per doubling: batches differ a little, their buffers should not."""
+def pooled_bytes(num_bytes: int) -> int:
+    """What a pool takes for so many bytes, the next of four sizes per doubling: batches differ a little, their buffers
+    should not.
+    """
     step = 1 << max(num_bytes.bit_length() - 3, 0)
     return (num_bytes + step - 1) // step * step

@@ -340,7 +340,7 @@ class BrokenLeases(Neighbor):
             num_bytes = math.prod(shape) * dtype.itemsize
             if num_bytes < buffers._SMALLEST_POOLED:
                 return super().empty(shape, dtype)
-            raw = self._take(buffers._round_up(num_bytes))
+            raw = self._take(buffers.pooled_bytes(num_bytes))
             out = torch.from_numpy(raw)[:num_bytes].view(dtype).view(*shape)
             weakref.finalize(out, self._give_back, raw).atexit = False
             return out
