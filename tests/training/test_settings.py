@@ -25,6 +25,8 @@ def test_loss_scaling_on_a_cpu_names_what_to_use_instead():
         TrainingSettings(precision="16-mixed", accelerator="cpu").resolved_accelerator()
 
 
-def test_more_devices_than_there_are_is_an_error():
-    with pytest.raises(ValueError, match=r"training\.devices=64, but there (is|are) \d+ cpu device"):
-        TrainingSettings(devices=64, accelerator="cpu").resolved_accelerator()
+def test_more_gpus_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert TrainingSettings(devices=2).resolved_accelerator() == "cuda"
+    with pytest.raises(ValueError, match=r"training\.devices=64 on this machine, but it has 2 GPU"):
+        TrainingSettings(devices=64).resolved_accelerator()
