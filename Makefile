@@ -13,7 +13,8 @@ train: $(VENV)/core
 setup: $(VENV)/all
 
 test: $(VENV)/all lint
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -m "not gpu and not timing" -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -m "timing and not gpu"
 
 lint: $(VENV)/all
 	$(BIN)/ruff check .

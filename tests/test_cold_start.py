@@ -89,6 +89,7 @@ def test_what_one_process_compiled_no_other_compiles_again(sweep: tuple[str, ...
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 def test_a_start_costs_little_more_than_importing_its_libraries(tmp_path: Path):
     cold_output, cold = train("model=gat", cache=tmp_path)
     warm = min(train("model=gat", cache=tmp_path)[1] for _ in range(3))

@@ -102,6 +102,7 @@ def test_importing_sampler_and_loader_costs_at_most_1_6_times_importing_torch():
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 def test_importing_the_convolutions_costs_at_most_1_15_times_importing_pygs():
     timed = "from time import process_time as now; t = now(); import {}; print(now() - t)"
     ratios = []

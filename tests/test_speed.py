@@ -18,7 +18,7 @@ from gnnfast.nn import GNN
 from gnnfast.runtime.allocator import keep_freed_memory
 from gnnfast.sampler import NeighborSampler
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timing]
 
 FANOUTS = [15, 10, 5]
 BATCH_SIZE = 1024

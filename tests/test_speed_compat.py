@@ -16,7 +16,7 @@ from torch_geometric.data import Data
 import gnnfast.loader.compat.attributes
 import gnnfast.runtime.buffers
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timing]
 
 # (loader, arguments, least ratio on PubMed, least ratio on 169,000 nodes). Gathering features is up to two thirds of
 # our time and costs PyG the same, so that the wider the features, the nearer the two.
