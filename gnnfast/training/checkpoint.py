@@ -70,11 +70,12 @@ def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
-    except OSError as error:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
-        raise OSError(
-            f"cannot write {path}: {error.strerror or error}; what was in its folder before is untouched"
-        ) from error
+        if not isinstance(error, OSError):
+            raise
+        reason = error.strerror or error
+        raise OSError(f"cannot write {path}: {reason}; what was in its folder before is untouched") from error
 
 
 class _Digesting:
