@@ -22,6 +22,7 @@ from gnnfast.training.data_parallel import data_parallel, synchronize_batch_norm
 from gnnfast.training.epoch import Progress, train_epoch
 from gnnfast.training.evaluation import evaluation_interval
 from gnnfast.training.loss_guard import LossGuard
+from gnnfast.training.memory_estimate import check_memory
 from gnnfast.training.profile import Profiler
 from gnnfast.training.result import TrainingResult
 from gnnfast.training.run_folder import RunFolder
@@ -97,6 +98,7 @@ def train(
     guard = LossGuard(state, settings, batch_loss, checkpoints)
     if resume:
         _go_on(folder, state, settings)
+    check_memory(model, loader, optimizer, settings, batch_loss, evaluator, fabric.autocast())
 
     with stop.deferred():
         while not state.is_over(settings.epochs, settings.patience):

@@ -46,6 +46,8 @@ class TrainingSettings:
         checkpoint_steps: Optimizer steps from one of them to the next, inside epochs; None writes none by steps.
         on_nonfinite: What a loss that is not finite does: "stop" ends the run, "skip" goes on without that step's
             update, up to ten times in a row.
+        memory_check: What becomes of a run that will need more memory than is free, by an estimate before it begins:
+            "warn" goes on with a warning, "error" refuses it, "off" estimates nothing.
 
     Raises:
         ValueError: If a value is out of range.
@@ -69,6 +71,7 @@ class TrainingSettings:
     checkpoint_minutes: float | None = 10.0
     checkpoint_steps: int | None = None
     on_nonfinite: Literal["stop", "skip"] = "stop"
+    memory_check: Literal["warn", "error", "off"] = "warn"
 
     def __post_init__(self) -> None:
         choices = {
@@ -77,6 +80,7 @@ class TrainingSettings:
             "accelerator": ("auto", "cpu", "cuda"),
             "evaluation": ("exact", "sampled"),
             "on_nonfinite": ("stop", "skip"),
+            "memory_check": ("warn", "error", "off"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
