@@ -50,6 +50,8 @@ def test_the_program_of_the_readme_runs(capsys: pytest.CaptureFixture[str]):
 
 def test_the_commands_of_the_readme_compose(tmp_path: Path):
     trains = [command for command in COMMANDS if command.startswith("train") and "-m" not in command]
+    # What it goes on with was composed before.
+    trains = [command for command in trains if "resume=" not in command]
     assert len(trains) >= 4
     for command in trains:
         run = gnnfast(*command.split(), "--cfg", "job", folder=tmp_path)

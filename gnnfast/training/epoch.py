@@ -84,8 +84,13 @@ def train_epoch(
                     progress.step(state.epoch, state.batches, shown * fabric.world_size)
                 state.batches += 1
             state.steps += 1
-        checkpoints.after_step()
-    guard.end_epoch()
+        try:
+            checkpoints.after_step()
+        except FloatingPointError:
+            # A loss that was not looked at yet says where it began.
+            guard.look()
+            raise
+    guard.look()
 
 
 def _groups(loader: DataLoader, size: int, clock: StageClock) -> Iterator[list[MiniBatch]]:

@@ -93,8 +93,8 @@ class LossGuard:
         self._skip(*bad, group)
         return False
 
-    def end_epoch(self) -> None:
-        """Looks at the losses that are left.
+    def look(self) -> None:
+        """Looks at the losses that were not looked at yet.
 
         Raises:
             FloatingPointError: If one is not finite.

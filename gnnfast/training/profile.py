@@ -90,6 +90,7 @@ class Profiler(StageClock):
         self._trace: Any = None
         self._trace_seconds = 0.0
         self._epoch = self._first_epoch = self._step = 0
+        self._begun_at: int | None = None  # epoch 0, or the one that a run goes on in
         self._spent_before: dict[str, float] = {}
         self._started_at = 0.0
 
@@ -99,7 +100,7 @@ class Profiler(StageClock):
             self._step += 1
             if self._trace is not None and self._step not in _STEPS_TRACED:
                 self._end_trace()
-        is_watched = stage in ("forward", "backward") and self._epoch == 0 and self._step in _STEPS_WATCHED
+        is_watched = stage in ("forward", "backward") and self._epoch == self._begun_at and self._step in _STEPS_WATCHED
         before = self._spent[stage]
         with super().__call__(stage), torch.profiler.record_function(f"gnnfast: {stage}"):
             with self._products if is_watched else nullcontext():
@@ -111,8 +112,10 @@ class Profiler(StageClock):
     @contextmanager
     def epoch(self, epoch: int) -> Iterator[None]:
         self._epoch, self._step = epoch, -1
-        is_warm = epoch == min(1, self.settings.epochs - 1)
-        if epoch == 0 or is_warm:
+        if self._begun_at is None:
+            self._begun_at = epoch
+        is_warm = epoch == min(self._begun_at + 1, self.settings.epochs - 1)
+        if epoch == self._begun_at or is_warm:
             self._first_epoch = epoch
             self._spent_before, self._trace_seconds = self.seconds(), 0.0
             self._started_at = perf_counter()
@@ -124,13 +127,15 @@ class Profiler(StageClock):
             if self._trace is not None:
                 self._end_trace()
 
-    def profile(self, evaluate_every: int, optimizer: Optimizer) -> Profile:
-        """What was measured up to now.
+    def profile(self, evaluate_every: int, optimizer: Optimizer) -> Profile | None:
+        """What was measured up to now; None where no epoch was left to go on with.
 
         Args:
             evaluate_every: Epochs from one evaluation to the next, as it came out.
             optimizer: Of the run.
         """
+        if self._begun_at is None:
+            return None
         seconds = perf_counter() - self._started_at - self._trace_seconds
         spent = {stage: value - self._spent_before[stage] for stage, value in self.seconds().items()}
         threads = self.loader.num_threads

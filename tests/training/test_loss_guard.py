@@ -13,6 +13,7 @@ from gnnfast.loader import DataLoader
 from gnnfast.nn import GNN
 from gnnfast.sampler import GASSampler, NeighborSampler
 from gnnfast.training import RunFolder, Stopped, TrainingResult, TrainingSettings, train
+from gnnfast.training.loss_guard import LossGuard
 from tests.training.graphs import easy_dataset
 from tests.training.test_resume import StopAfter, assert_equal
 
@@ -76,6 +77,31 @@ def test_the_error_names_step_seeds_and_layer_and_the_state_before_is_kept(norm,
     kept, expected = (RunFolder(tmp_path / name).load_checkpoint("last") for name in ("faulty", "stopped"))
     for key in kept.keys() - {"seconds", "stage_seconds"}:
         assert_equal(kept[key], expected[key])
+
+
+def test_a_loss_that_is_looked_at_later_is_traced_from_the_newest_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As on a GPU, where the weights are lost by then."""
+    with pytest.raises(FloatingPointError) as at_once:
+        run(1, tmp_path / "at_once")
+    _, step = place(at_once.value)
+    before = LossGuard.before_step
+
+    def look_later(self: LossGuard) -> None:
+        self.looks_at_once = False
+        before(self)
+
+    monkeypatch.setattr(LossGuard, "before_step", look_later)
+    with pytest.raises(FloatingPointError) as later:
+        run(1, tmp_path / "later", checkpoint_steps=step)
+
+    message = str(later.value)
+    assert place(later.value) == (0, step)
+    assert "the first output that is not finite is that of convs.0" in message
+    assert f"The last good state is in {tmp_path}/later/checkpoints/step-{step}.pt" in message
+    with pytest.raises(FloatingPointError, match=r"step \d+, of seeds .*; the weights .* are not finite"):
+        run(1)
 
 
 def test_to_go_on_meets_the_fault_again(tmp_path: Path):

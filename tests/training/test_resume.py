@@ -306,6 +306,18 @@ def test_to_go_on_takes_a_run_folder():
         node_run(None)(resume=True, folder=None)
 
 
+def test_a_profile_is_of_what_was_left_to_do(tmp_path: Path):
+    go = node_run(tmp_path, profile=True)
+    with pytest.raises(Stopped):
+        go(8)
+    go(resume=True)
+    profile = json.loads((tmp_path / "result.json").read_text())["profile"]
+    assert (profile["first_epoch"], profile["last_epoch"]) == (3, 4)
+
+    go(resume=True)
+    assert "profile" not in json.loads((tmp_path / "result.json").read_text())
+
+
 def test_without_signals_nothing_changes_and_random_states_are_whole(tmp_path: Path):
     """What a checkpoint is written for draws nothing."""
     with_checkpoints = node_run(tmp_path, checkpoint_steps=1)()
