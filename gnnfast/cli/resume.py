@@ -41,6 +41,8 @@ def resume(arguments: list[str]) -> None:
             if stored_result(folder).get("status") == "finished" and epochs <= epochs_before:
                 log.info(f"the run in {folder} is finished: training.epochs={2 * epochs_before} would train it further")
                 return
+            if epochs > epochs_before and config.get("scheduler"):
+                log.warning(f"the learning rate's schedule stays as it was made for {epochs_before} epochs")
             _go_on(folder, config, hydra_config)
         finally:
             HydraConfig.instance().cfg = before
