@@ -57,15 +57,23 @@ def main(arguments: list[str] | None = None) -> None:
         near = get_close_matches(command, COMMANDS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
         sys.exit(_complain(f"{command!r} is not a command: {hint}"))
+    prepare_process()
+    import_module(f"gnnfast.cli.{command}").main(overrides)
+
+
+def prepare_process() -> None:
+    """What every process that trains begins with, before torch is imported."""
     # torch's threads else spin while they wait: half the speed, or a twentieth, where anything else uses the processor.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # oneDNN, and torch in front of it, keep what they generate per shape, for 1024 shapes: of mini-batches, which
     # rarely have one twice, hundreds of megabytes.
     for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         os.environ.setdefault(cache, "32")
+    if "RANK" in os.environ:
+        # DDP has every rank say that it need not look for parameters without use, where none is.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # A user's own modules: sampler._target_=my_module.MySampler.
     sys.path.append(os.getcwd())
-    import_module(f"gnnfast.cli.{command}").main(overrides)
 
 
 def _complain(message: str) -> int:

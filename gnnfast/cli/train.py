@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import os
 import shlex
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from copy import copy
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,17 @@ NO_RESUME = ("resume=", "resume=null")
 
 
 def main(arguments: list[str]) -> None:
+    """Runs the command, alone or as one of several ranks."""
+    # Without them there is one process, and nothing to import for others.
+    if not any(name in os.environ for name in ("RANK", "SLURM_STEP_NUM_TASKS")):
+        _run(arguments)
+        return
+    from gnnfast.cli.ranks import as_one_of_several
+
+    as_one_of_several(lambda: _run(arguments))
+
+
+def _run(arguments: list[str]) -> None:
     """Runs the command; in a sweep, a job that fails leaves the others running."""
     if any(argument.startswith("resume=") and argument not in NO_RESUME for argument in arguments):
         from gnnfast.cli.resume import resume
@@ -49,14 +61,18 @@ class LastDataset:
     def __init__(self) -> None:
         self._config: Any = None
         self._dataset: Any = None
+        self._num_built = 0
 
-    def build(self, config: DictConfig) -> Any:
-        """The data set of a config."""
+    def build(self, config: DictConfig, ranks: Any) -> Any:
+        """The data set of a config, of which the ranks of a host have one copy between them."""
         plain = OmegaConf.to_container(config, resolve=True)
         if self._dataset is None or plain != self._config:
             # The old one goes before the new one comes: both may not fit.
             self._dataset = None
-            self._dataset = build(config)
+            self._num_built += 1
+            from gnnfast.distributed import shared
+
+            self._dataset = shared(ranks, lambda: build(config), f"data set {self._num_built}")
             self._config = plain
         return self._dataset
 
@@ -83,21 +99,26 @@ def train_in(folder: Path, config: DictConfig, datasets: LastDataset, resume: bo
         resume: Whether to go on from the newest checkpoint in the folder.
     """
     try:
+        if _needs_ranks(config):
+            from gnnfast.cli.ranks import train_on_ranks
+
+            return train_on_ranks(folder, config, resume)
         _load()
+        from gnnfast.cli.ranks import told_to_the_others
         from gnnfast.training import Stopped, StopSignals
 
         try:
-            with StopSignals() as stop:
+            with told_to_the_others(folder, config, resume), StopSignals() as stop:
                 return train_from(config, folder, datasets, resume, stop)
         except Stopped as stopped:
-            _write_status(folder, "interrupted", str(stopped))
+            write_status(folder, "interrupted", str(stopped))
             log.info(f"{stopped}; to go on: gnnfast train {shlex.quote(f'resume={_shown(folder)}')}")
             sys.exit(stopped.exit_code)
     except KeyboardInterrupt:
-        _write_status(folder, "interrupted", "stopped from the keyboard")
+        write_status(folder, "interrupted", "stopped from the keyboard")
         raise
     except Exception as error:
-        _write_status(folder, "failed", explain(error))
+        write_status(folder, "failed", explain(error))
         raise
 
 
@@ -109,7 +130,18 @@ def _clear(folder: Path) -> None:
         path.unlink()
 
 
-def _write_status(folder: Path, status: str, error: str) -> None:
+def _needs_ranks(config: DictConfig) -> bool:
+    """Whether other processes are to train, which this one starts and watches."""
+    wanted = config.training.get("devices", 1), config.training.get("max_restarts", 0)
+    # What is no number, the settings complain of.
+    is_number = all(isinstance(number, int) for number in wanted)
+    return "RANK" not in os.environ and is_number and (wanted[0] > 1 or wanted[1] > 0)
+
+
+def write_status(folder: Path, status: str, error: str) -> None:
+    """Leaves in the folder how the run ended; the first rank's to do."""
+    if os.environ.get("RANK", "0") != "0":
+        return
     # Where the disk is full, the reason to fail is told all the same.
     with suppress(OSError):
         (folder / "result.json").write_text(json.dumps({"status": status, "error": error}, indent=2) + "\n")
@@ -120,6 +152,7 @@ def train_from(config: DictConfig, folder: Path, datasets: LastDataset, resume: 
     import torch
 
     from gnnfast.cli.progress import TrainingProgress
+    from gnnfast.distributed import world
     from gnnfast.runtime.allocator import keep_freed_memory
     from gnnfast.training import train
 
@@ -129,7 +162,8 @@ def train_from(config: DictConfig, folder: Path, datasets: LastDataset, resume: 
     settings.resolved_accelerator()
     if checked_flag("keep_freed_memory", config.keep_freed_memory):
         keep_freed_memory()
-    dataset = datasets.build(config.dataset)
+    ranks = world()
+    dataset = datasets.build(config.dataset, ranks)
     log.info(f"{dataset!r}")
     torch.manual_seed(config.seed)
     sampler = build_sampler(config.sampler, dataset)
@@ -137,8 +171,8 @@ def train_from(config: DictConfig, folder: Path, datasets: LastDataset, resume: 
     model = build_model(config, dataset)
     optimizer = build(fitting(config.optimizer, "optimizer")[0], params=model.parameters())
     scheduler = build(config.scheduler, optimizer=optimizer) if config.scheduler else None
-    log.info(_outline(model, loader))
-    with TrainingProgress(settings.epochs, len(loader)) as progress:
+    log.info(_outline(model, loader, ranks))
+    with TrainingProgress(settings.epochs, len(loader)) if ranks.rank == 0 else nullcontext() as progress:
         result = train(model, loader, optimizer, settings, scheduler, folder, progress, resume, stop)
     for split in ("val", "test"):
         values = ", ".join(f"{name} {value:.4f}" for name, value in getattr(result, split).items())
@@ -250,10 +284,12 @@ def _ranges(config: DictConfig, dataset: Any) -> dict[str, Any]:
     return {name: (first, end - 1) for name, (first, end) in given.items()}
 
 
-def _outline(model: Any, loader: Any) -> str:
+def _outline(model: Any, loader: Any, ranks: Any) -> str:
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     # A sampler that chooses its own nodes has no use for the batch size.
     per_step = "" if hasattr(loader.sampler, "num_batches") else f" of {loader.batch_size} seeds"
+    if per_step and ranks.size > 1:
+        per_step += f" = {ranks.size} x {loader.batch_size / ranks.size:g}"
     return (
         f"{model.conv_name}, {model.num_layers} layers, {num_parameters:,} parameters; "
         f"{type(loader.sampler).__name__}; "

@@ -8,6 +8,5 @@ from .launch import launch as launch
 from .rank import run_rank as run_rank
 from .share import shared as shared
 from .world import World as World
-from .world import is_one_of_several as is_one_of_several
 from .world import leave_world as leave_world
 from .world import world as world

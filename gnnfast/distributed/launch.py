@@ -147,7 +147,7 @@ def launch(
 
 def _environment(rank: int, num_ranks: int, port: int, additions: Mapping[str, str]) -> dict[str, str]:
     threads = str(max(1, available_cores() // num_ranks))
-    defaults = {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads}
+    defaults = {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads, "TORCH_CPP_LOG_LEVEL": "ERROR"}
     if os.path.exists("/sys/class/net/lo"):
         # What gloo would find by the host's name may be an address that nothing answers on.
         defaults["GLOO_SOCKET_IFNAME"] = "lo"

@@ -75,6 +75,14 @@ def account_of(error: BaseException, describe: Callable[[BaseException], str]) -
     }
 
 
+def record_for_torchrun(error: BaseException) -> None:
+    """Writes an error down where torchrun looks for the cause of a rank's end."""
+    if "TORCHELASTIC_ERROR_FILE" in os.environ:
+        from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+        get_error_handler().record_exception(error)
+
+
 def is_lost_peer(error: BaseException) -> bool:
     """Whether the error is what a rank sees of another one's end."""
     if isinstance(error, ConnectionError):

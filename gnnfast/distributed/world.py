@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -153,8 +152,3 @@ def leave_world() -> None:
     if world.cache_info().currsize and world().size > 1:
         torch.distributed.destroy_process_group()
     world.cache_clear()
-
-
-def is_one_of_several() -> bool:
-    """Whether this process was started among others; joins nobody."""
-    return place().world_size > 1 or int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from typing import Any
 
 import torch
@@ -17,9 +16,7 @@ def data_parallel() -> Any:
     """Fabric's strategy for a model that all ranks have: DDP."""
     from lightning.fabric.strategies import DDPStrategy
 
-    # Where mini-batches of some ranks have no use for a parameter, the others would wait for ever. DDP says of every
-    # other model that it need not look.
-    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+    # Where mini-batches of some ranks have no use for a parameter, the others would wait for ever.
     return DDPStrategy(find_unused_parameters=True)
 
 

@@ -175,6 +175,18 @@ def evaluate(folder: str) -> None:
     write(folder, {"together": together, "alone": alone})
 
 
+def steps(folder: str, name: str) -> None:
+    from tests.distributed.trainings import fifty_steps
+
+    write(folder, fifty_steps(name))
+
+
+def uneven(folder: str, num_runs: int) -> None:
+    from tests.distributed.trainings import uneven_runs
+
+    write(folder, uneven_runs(num_runs))
+
+
 def do(job: str) -> None:
     name, *arguments = json.loads(job)
     work: Callable[..., None] = globals()[name]
