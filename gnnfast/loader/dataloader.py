@@ -23,7 +23,7 @@ from gnnfast.runtime.buffers import BufferPool
 from gnnfast.runtime.cores import own_cores
 from gnnfast.sampler import EpochSampler, LinkSampler, Sampler
 
-_PREFETCHED_BYTES = 1 << 29  # of features in mini-batches made ahead
+_PREFETCHED_BYTES = 3 << 27  # of features in mini-batches made ahead; and of memory that came back
 STAGES = ("sample", "gather", "transfer", "wait")
 
 
@@ -109,7 +109,7 @@ class DataLoader:
         self.stage_seconds = dict.fromkeys(STAGES, 0.0)
         self._next_step = 0  # of the epoch under way: where a loader restored from a state begins
         self._resumes = False
-        self._buffers = BufferPool()
+        self._buffers = BufferPool(_PREFETCHED_BYTES)
         self._rounded_to: torch.dtype | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._transposed: frozenset[int] = frozenset()

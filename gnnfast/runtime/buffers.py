@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import prod
 
@@ -15,6 +16,8 @@ from torch import Tensor
 
 # Below this, malloc hands out memory that it already holds.
 _SMALLEST_POOLED = 1 << 16
+# From this on, buffers are taken from the system: as large as one of its large pages.
+_SMALLEST_MAPPED = 1 << 21
 
 
 @dataclass
@@ -82,7 +85,7 @@ class BufferPool:
             if free:
                 self.free_bytes -= num_bytes
                 return free.pop()
-        return np.empty(num_bytes, np.uint8)
+        return _fresh(num_bytes)
 
     def _give_back(self, raw: np.ndarray) -> None:
         with self._lock:
@@ -97,3 +100,14 @@ def pooled_bytes(num_bytes: int) -> int:
     """
     step = 1 << max(num_bytes.bit_length() - 3, 0)
     return (num_bytes + step - 1) // step * step
+
+
+def _fresh(num_bytes: int) -> np.ndarray:
+    """Memory of its own, in large pages where the system has them: freed, it leaves no hole among smaller pieces."""
+    if num_bytes < _SMALLEST_MAPPED or not hasattr(mmap, "MAP_ANONYMOUS"):
+        return np.empty(num_bytes, np.uint8)
+    memory = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without large pages
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.uint8)

@@ -13,6 +13,7 @@ from gnnfast.distributed import World
 from gnnfast.graph import CSCGraph, FeatureStore, MiniBatch
 from gnnfast.kernels.cpu.closure import mark_in_neighbors
 from gnnfast.nn import GNN
+from gnnfast.runtime.allocator import give_back_freed_memory
 from gnnfast.runtime.buffers import BufferPool
 from gnnfast.sampler import NeighborSampler
 from gnnfast.training.columns import LayerColumns
@@ -25,6 +26,8 @@ _KEPT_EDGES = 2_000_000
 _CACHED_BYTES = 16 << 20
 # Of layers' outputs that are kept for the next call: those of a graph of some hundred thousand nodes.
 _KEPT_BYTES = 512 << 20
+# Of a layer's rows from which on freed memory is given back first.
+_LARGE_BYTES = 256 << 20
 
 
 @contextmanager
@@ -130,6 +133,9 @@ class LayerwiseInference:
         """
         rows: Tensor | None = None
         at_nodes = []
+        if len(self.needed[1]) * model.hidden_channels * 4 > _LARGE_BYTES:
+            # What training freed lies in pieces too small for such tables, and would be held beside them.
+            give_back_freed_memory()
         if keeps_all and getattr(model, "reads_inputs", False):
             at_nodes.append(self.features.gather(self.nodes).to(_dtype(model)))
         for layer in range(num_layers):
@@ -306,6 +312,8 @@ class LayerwiseInference:
             first = last
 
     def _with_in_neighbors(self, nodes: Tensor) -> Tensor:
+        if nodes.numel() == self.graph.num_nodes:
+            return nodes
         marked = torch.zeros(self.graph.num_nodes, dtype=torch.bool)
         mark_in_neighbors(self.graph.indptr.numpy(), self.graph.indices.numpy(), nodes.numpy(), marked.numpy())
         return marked.nonzero().view(-1)

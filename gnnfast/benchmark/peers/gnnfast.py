@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -145,8 +146,7 @@ def _memory(request: Request) -> Prepared:
     }
     started_at = perf_counter()
     reset_peak_memory()
-    for batch in loader:
-        step(batch)
+    collections.deque(map(step, loader), maxlen=0)
     facts["training_bytes"] = peak_memory_bytes()
     reset_peak_memory()
     model = make_model(request, dataset)
