@@ -214,3 +214,36 @@ def test_an_unknown_format_lists_the_known_ones(whole, tmp_path: Path):
     (tmp_path / "edges.txt").write_text("0 1")
     with pytest.raises(ValueError, match=r"must be a \.npy, \.csv, \.csv\.gz, \.parquet file"):
         files(**whole() | {"edges": tmp_path / "edges.txt"})
+
+
+def test_zeros_and_ones_are_a_mask_where_they_cannot_be_ids(whole):
+    assert files(**whole(train=np.array([1, 0, 0, 1]))).train_ids.tolist() == [0, 3]
+    with pytest.raises(ValueError, match=r"train\.npy holds only 0 and 1: as ids they repeat, .* 4, got 5"):
+        files(**whole(train=np.array([1, 0, 0, 1, 0])))
+    two = {"features": FEATURES[:2], "labels": LABELS[:2], "edges": np.array([[0], [1]])}
+    with pytest.raises(ValueError, match=r"train\.npy may be the ids 0 and 1 or a mask"):
+        files(**whole(**two, train=np.array([0, 1])))
+
+
+def test_a_first_column_that_numbers_the_nodes_is_warned_of(whole, caplog: pytest.LogCaptureFixture):
+    files(**whole())
+    assert not caplog.records
+    files(**whole(features=np.column_stack([np.arange(4), FEATURES[:, 1]]).astype(np.float32)))
+    assert "features.npy: the first column counts from 0 to 3 and is taken for a feature" in caplog.text
+
+
+def test_negative_weights_are_warned_of(whole, caplog: pytest.LogCaptureFixture):
+    files(**whole(weights=np.array([1, -2, 1, -1], np.float32)))
+    assert "edges.npy: 2 edge weights are negative, the first is -2 of edge 1: model=gcn takes roots" in caplog.text
+
+
+def test_ids_in_place_of_classes_are_refused(whole):
+    with pytest.raises(ValueError, match=r"labels\.npy: classes are numbered 0 to 3 .* row 1 has 1000000000000000"):
+        files(**whole(labels=np.array([0, 10**15, 1, 2])))
+    assert files(**whole(labels=np.array([0, 5, 1, 2])), num_classes=6).num_classes == 6
+
+
+def test_two_columns_of_one_name_are_refused(whole, tmp_path: Path):
+    write_csv(tmp_path / "x.csv", [*FEATURES.T], "a,b,a")
+    with pytest.raises(ValueError, match=r"x\.csv cannot be read: two of its columns are called a"):
+        files(**whole() | {"features": tmp_path / "x.csv"})

@@ -138,6 +138,19 @@ def test_the_default_folder_is_the_users_cache(tmp_path: Path, monkeypatch: pyte
     assert compute.calls == 2
 
 
+def test_damage_and_folders_that_cannot_be_written_to_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    assert calls(INPUTS, tmp_path) == 1
+    assert not caplog.records
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(b"damaged")
+    assert calls(INPUTS, tmp_path) == 1
+    assert f"{path} cannot be used and is made anew" in caplog.text
+    caplog.clear()
+    for _ in range(2):
+        assert calls(INPUTS, path / "folder") == 1
+    assert caplog.text.count("is not kept for later runs") == 1
+
+
 def test_a_failed_computation_leaves_nothing(tmp_path: Path):
     def fail() -> dict[str, np.ndarray]:
         raise RuntimeError("out of luck")
