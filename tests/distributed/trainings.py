@@ -88,7 +88,8 @@ def uneven_runs(num_runs: int) -> list[str]:
             loader = DataLoader(links, LinkNeighborSampler(links.graph, [2, 2]), "train", 100 + batch_size)
             settings = TrainingSettings(epochs=1, accelerator="cpu")
         else:
-            model = GNN(8, 8, 2, 3, conv=str(generator.choice(["sage", "gcn", "gin", "gat"])), dropout=0.2)
+            conv, norm = generator.choice(["sage", "gcn", "gin", "gat"]), generator.choice(["batch", "layer"])
+            model = GNN(8, 8, 2, 3, conv=str(conv), norm=str(norm), dropout=0.2)
             loader = _loader(dataset, kind, dataset.train_ids[:num_seeds], batch_size)
             if kind >= 3:
                 settings = TrainingSettings(epochs=2, accelerator="cpu")
