@@ -26,8 +26,8 @@ def test_a_run_says_where_its_folder_is_and_fills_it(finished: Path):
     names = {path.relative_to(finished).as_posix() for path in finished.rglob("*") if path.is_file()}
 
     assert names >= {
-        "result.json", "metrics.csv", "curves.png", "checkpoints/best.pt", "checkpoints/step-6.pt", ".hydra/config.yaml",
-        "train.log",
+        "result.json", "metrics.csv", "curves.png", "checkpoints/best.pt", "checkpoints/step-6.pt",
+        ".hydra/config.yaml", "train.log",
     }  # fmt: skip
     assert result_of(finished)["status"] == "finished"
     assert f"run folder: {finished.relative_to(finished.parents[2])}" in (finished / "train.log").read_text()
