@@ -74,6 +74,9 @@ class TrainingSettings:
     memory_check: Literal["warn", "error", "off"] = "warn"
 
     def __post_init__(self) -> None:
+        if self.memory_check is False:
+            # What YAML makes of the word off.
+            object.__setattr__(self, "memory_check", "off")
         choices = {
             "loss": ("auto", "bce", "bpr", "softmax"),
             "precision": PRECISIONS,

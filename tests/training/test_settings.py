@@ -1,4 +1,5 @@
 import pytest
+import yaml
 
 from gnnfast.training import TrainingSettings
 
@@ -30,3 +31,7 @@ def test_more_gpus_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch):
     assert TrainingSettings(devices=2).resolved_accelerator() == "cuda"
     with pytest.raises(ValueError, match=r"training\.devices=64 on this machine, but it has 2 GPU"):
         TrainingSettings(devices=64).resolved_accelerator()
+
+
+def test_off_is_what_yaml_makes_of_it():
+    assert TrainingSettings(memory_check=yaml.safe_load("off")).memory_check == "off"
