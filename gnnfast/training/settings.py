@@ -74,7 +74,7 @@ class TrainingSettings:
     memory_check: Literal["warn", "error", "off"] = "warn"
 
     def __post_init__(self) -> None:
-        if self.memory_check is False:
+        if not self.memory_check:
             # What YAML makes of the word off.
             object.__setattr__(self, "memory_check", "off")
         choices = {
