@@ -133,7 +133,7 @@ def plateau(optimizer):
         {"sampler": lambda dataset: ClusterSampler(dataset.graph, num_parts=12, parts_per_batch=2)},
         {"sampler": lambda dataset: GASSampler(dataset.graph, num_parts=12, parts_per_batch=2), "conv": "gcn"},
     ],
-    ids=str,
+    ids=" ".join,
 )
 def test_schedules_samplers_and_settings_go_on_exactly(options: dict[str, Any], tmp_path: Path):
     assert_resumes(node_run(tmp_path, **options), tmp_path, 4, 3)
