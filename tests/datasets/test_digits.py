@@ -34,3 +34,20 @@ def test_pixels_lie_between_0_and_1():
 
 def test_normalized_rows_sum_to_1():
     torch.testing.assert_close(digits(normalize_features=True).features.rows.sum(1), torch.ones(1797))
+
+
+def test_of_equally_near_images_the_first_are_heard_on_any_number_of_threads():
+    before = torch.get_num_threads()
+    try:
+        graphs = []
+        for num_threads in (1, 2):
+            torch.set_num_threads(num_threads)
+            graphs.append(digits(undirected=False).graph)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(graphs[0].indices, graphs[1].indices)
+    images = (digits().features.rows * 16).long()
+    for node in range(0, 1797, 100):
+        distances = (images - images[node]).square().sum(1).tolist()
+        nearest = sorted((u for u in range(1797) if u != node), key=lambda u: (distances[u], u))[:8]
+        assert graphs[0].indices[8 * node : 8 * node + 8].tolist() == nearest
