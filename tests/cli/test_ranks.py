@@ -34,8 +34,10 @@ TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2",
 
 def start(*arguments: str, folder: Path, command: tuple[str, ...] = GNNFAST) -> subprocess.Popen[str]:
     """The command in a process of its own, whose output is read at its end."""
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    overrides = [argument for argument in arguments if argument not in flags]
     return subprocess.Popen(
-        [*command, "train", *(() if arguments[0].startswith("resume=") else TINY), *arguments],
+        [*command, "train", *flags, *(() if overrides[0].startswith("resume=") else TINY), *overrides],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(folder))), "COLUMNS": "200"},
         stdout=subprocess.PIPE,
