@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CONSTRAINTS := -c constraints.txt
 
-.PHONY: train setup test lint clean
+.PHONY: train setup test faults lint clean
 
 train: $(VENV)/core
 	$(BIN)/gnnfast train
@@ -13,8 +13,11 @@ train: $(VENV)/core
 setup: $(VENV)/all
 
 test: $(VENV)/all lint
-	$(BIN)/python -m pytest -m "not gpu and not timing" -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -m "not gpu and not timing and not faults" -n auto --maxprocesses 4 --dist worksteal
 	$(BIN)/python -m pytest -m "timing and not gpu"
+
+faults: $(VENV)/all
+	$(BIN)/python -m pytest -m faults
 
 lint: $(VENV)/all
 	$(BIN)/ruff check .

@@ -87,7 +87,7 @@ print(json.dumps({"threads": threading.active_count()}))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process holds")
 def test_five_hundred_epochs_leave_memory_threads_and_files_as_they_were(tmp_path: Path):
     command = [sys.executable, "-c", LONG_TRAINING, str(tmp_path)]

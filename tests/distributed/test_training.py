@@ -8,7 +8,7 @@ from tests.distributed.test_launch import results, start
 from tests.distributed.trainings import NUM_STEPS
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize("name", ["pubmed", "synthetic"])
 def test_steps_on_several_ranks_are_those_of_one(name: str, tmp_path: Path):
     told = {}
@@ -33,7 +33,7 @@ def test_steps_on_several_ranks_are_those_of_one(name: str, tmp_path: Path):
                     assert rank[what][metric] == pytest.approx(value, abs=1e-12), (num_ranks, what, metric)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize("num_ranks", [2, 3])
 def test_uneven_splits_never_wait_for_ever(num_ranks: int, tmp_path: Path):
     start(num_ranks, "uneven", str(tmp_path), 100)

@@ -58,7 +58,7 @@ def said(process: subprocess.Popen[str]) -> list[Any]:
     return [json.loads(line) for line in process.stdout if line.endswith("\n")]
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_twenty_kills_leave_the_unbroken_run(tmp_path: Path):
     unbroken = start(tmp_path / "unbroken")
     *steps, expected = said(unbroken)
@@ -88,7 +88,7 @@ def test_twenty_kills_leave_the_unbroken_run(tmp_path: Path):
     assert 0 < max(lost) <= CHECKPOINT_STEPS
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_the_command_line_goes_on_after_kills_and_signals(tmp_path: Path):
     command = [sys.executable, "-m", "gnnfast", "train"]
     options = ["training.epochs=60", "training.accelerator=cpu", "loader.batch_size=32", "training.checkpoint_steps=5"]
