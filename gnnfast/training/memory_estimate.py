@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from gnnfast.graph import Block, MiniBatch
 from gnnfast.loader import DataLoader
+from gnnfast.nn import GNN
 from gnnfast.runtime.buffers import pooled_bytes
 from gnnfast.runtime.memory import available_memory_bytes, held_bytes
 from gnnfast.sampler import Sampler
@@ -261,11 +262,13 @@ def check_memory(
     """Before a run begins, compares what it will need with what is free, as `training.memory_check` says.
 
     Arguments as of `estimate_memory`. A run that is small beyond doubt is not estimated: its first mini-batch tells.
+    Nor is one of a model that is no `GNN`, of whose layers nothing is known.
 
     Raises:
         ValueError: If that is "error" and the run needs more than there is.
     """
-    if settings.memory_check == "off" or _surely_fits(model, loader):
+    is_known = isinstance(getattr(model, "encoder", model), GNN)
+    if settings.memory_check == "off" or not is_known or _surely_fits(model, loader):
         return
     estimate = estimate_memory(model, loader, optimizer, settings, batch_loss, evaluator, autocast)
     log.info(f"estimated peak of memory: {_gb(estimate.peak)}")
