@@ -22,7 +22,7 @@ from gnnfast.training.data_parallel import data_parallel, synchronize_batch_norm
 from gnnfast.training.epoch import Progress, train_epoch
 from gnnfast.training.evaluation import evaluation_interval
 from gnnfast.training.loss_guard import LossGuard
-from gnnfast.training.memory_estimate import check_memory
+from gnnfast.training.memory_check import check_memory
 from gnnfast.training.profile import Profiler
 from gnnfast.training.result import TrainingResult
 from gnnfast.training.run_folder import RunFolder

@@ -16,8 +16,9 @@ from gnnfast.graph import Dataset
 from gnnfast.loader import DataLoader
 from gnnfast.nn import GNN
 from gnnfast.sampler import ClusterSampler, GASSampler, LadiesSampler, NeighborSampler, ShadowSampler
-from gnnfast.training import TrainingSettings, memory_estimate, train
-from gnnfast.training.memory_estimate import Fitting, MemoryEstimate, compare_with_free, estimate_memory
+from gnnfast.training import TrainingSettings, memory_check, train
+from gnnfast.training.memory_check import Fitting, compare_with_free
+from gnnfast.training.memory_estimate import MemoryEstimate, estimate_memory
 from gnnfast.training.miniature import LiveBytes, likeness, step_bytes
 from gnnfast.training.tasks import task_of
 
@@ -103,7 +104,7 @@ def test_an_estimate_leaves_no_trace(dataset: Dataset):
 
 
 def with_free(monkeypatch, num_bytes: int) -> None:
-    monkeypatch.setattr(memory_estimate, "available_memory_bytes", lambda: num_bytes)
+    monkeypatch.setattr(memory_check, "available_memory_bytes", lambda: num_bytes)
 
 
 def test_settings_that_are_said_to_fit_do_fit(dataset: Dataset, monkeypatch, caplog):
@@ -141,7 +142,7 @@ def test_a_run_that_does_not_fit_stops_warns_or_goes_on(dataset: Dataset, monkey
 
 def test_a_small_run_is_not_estimated(dataset: Dataset, monkeypatch):
     with_free(monkeypatch, 1 << 40)
-    monkeypatch.setattr(memory_estimate, "estimate_memory", lambda *_: pytest.fail("a small run was estimated"))
+    monkeypatch.setattr(memory_check, "estimate_memory", lambda *_: pytest.fail("a small run was estimated"))
     model, loader, optimizer, settings = parts(dataset, epochs=1, accelerator="cpu", memory_check="error")
     train(model, loader, optimizer, settings)
 
@@ -168,7 +169,7 @@ from gnnfast.loader import DataLoader
 from gnnfast.nn import GNN
 from gnnfast.runtime.allocator import keep_freed_memory
 from gnnfast.runtime.memory import held_bytes, peak_memory_bytes
-from gnnfast.training import TrainingSettings, memory_estimate, train
+from gnnfast.training import TrainingSettings, memory_check, train
 
 sampler, arguments, conv, batch_size = json.loads(sys.argv[1])
 keep_freed_memory()
@@ -181,9 +182,9 @@ loader = DataLoader(dataset, made, batch_size=batch_size, num_threads=2)
 model = GNN(256, 256, 2, 10, conv=conv, dropout=0.5)
 optimizer = torch.optim.Adam(model.parameters(), fused=True)
 estimates = []
-original = memory_estimate.estimate_memory
-memory_estimate._surely_fits = lambda *_: False
-memory_estimate.estimate_memory = lambda *arguments: estimates.append(original(*arguments)) or estimates[0]
+original = memory_check.estimate_memory
+memory_check._surely_fits = lambda *_: False
+memory_check.estimate_memory = lambda *arguments: estimates.append(original(*arguments)) or estimates[0]
 train(model, loader, optimizer, TrainingSettings(epochs=2, evaluate_every=1, accelerator="cpu"))
 print(json.dumps([baseline, estimates[0].peak, peak_memory_bytes()]))
 """
