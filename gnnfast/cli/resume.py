@@ -15,6 +15,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
 from gnnfast.cli.hydra_app import build, in_one_line
+from gnnfast.cli.run_lock import alone_in
 from gnnfast.cli.stored_run import stored_config, stored_result
 from gnnfast.cli.train import LastDataset, train_in
 
@@ -29,23 +30,8 @@ def resume(arguments: list[str]) -> None:
     with in_one_line("train", arguments):
         folder, overrides = _read(arguments)
         config = stored_config(folder)
-        epochs_before = config.training.epochs
-        hydra_config = stored_config(folder, "hydra")
-        _apply(overrides, config, hydra_config)
-        epochs = build(config.training).epochs
-        hydra_config.hydra.runtime.output_dir = str(folder.resolve())
-        before = HydraConfig.instance().cfg
-        HydraConfig.instance().cfg = hydra_config
-        try:
-            configure_log(hydra_config.hydra.job_logging, hydra_config.hydra.verbose)
-            if stored_result(folder).get("status") == "finished" and epochs <= epochs_before:
-                log.info(f"the run in {folder} is finished: training.epochs={2 * epochs_before} would train it further")
-                return
-            if epochs > epochs_before and config.get("scheduler"):
-                log.warning(f"the learning rate's schedule stays as it was made for {epochs_before} epochs")
-            _go_on(folder, config, hydra_config)
-        finally:
-            HydraConfig.instance().cfg = before
+        with alone_in(folder):
+            _resume(folder, config, overrides)
 
 
 def _read(arguments: list[str]) -> tuple[Path, list[Override]]:
@@ -71,6 +57,27 @@ def _read(arguments: list[str]) -> tuple[Path, list[Override]]:
                 "may change"
             )
     return Path(runs[0]), overrides
+
+
+def _resume(folder: Path, config: DictConfig, overrides: list[Override]) -> None:
+    """Goes on where there is anything left to do."""
+    epochs_before = config.training.epochs
+    hydra_config = stored_config(folder, "hydra")
+    _apply(overrides, config, hydra_config)
+    epochs = build(config.training).epochs
+    hydra_config.hydra.runtime.output_dir = str(folder.resolve())
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().cfg = hydra_config
+    try:
+        configure_log(hydra_config.hydra.job_logging, hydra_config.hydra.verbose)
+        if stored_result(folder).get("status") == "finished" and epochs <= epochs_before:
+            log.info(f"the run in {folder} is finished: training.epochs={2 * epochs_before} would train it further")
+            return
+        if epochs > epochs_before and config.get("scheduler"):
+            log.warning(f"the learning rate's schedule stays as it was made for {epochs_before} epochs")
+        _go_on(folder, config, hydra_config)
+    finally:
+        HydraConfig.instance().cfg = before
 
 
 def _apply(overrides: list[Override], config: DictConfig, hydra_config: DictConfig) -> None:

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from gnnfast.cli.hydra_app import build, explain, run_hydra
 from gnnfast.cli.quick import import_quickly
+from gnnfast.cli.run_lock import alone_in
 
 log = logging.getLogger("gnnfast")
 
@@ -85,8 +86,9 @@ def _job(config: DictConfig, started: list[Path], datasets: LastDataset) -> floa
     if config.get("resume") is not None:
         raise ValueError("resume=RUN stands on the command line, not in a config")
     started.append(folder)
-    _clear(folder)
-    return train_in(folder, config, datasets)
+    with alone_in(folder):
+        _clear(folder)
+        return train_in(folder, config, datasets)
 
 
 def train_in(folder: Path, config: DictConfig, datasets: LastDataset, resume: bool = False) -> float | None:

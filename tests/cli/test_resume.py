@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from gnnfast.training import RunFolder
 from tests.cli.command import Run, gnnfast, result_of
@@ -268,3 +269,19 @@ def test_an_early_last_checkpoint_can_be_evaluated(tmp_path: Path):
     broken_off(tmp_path, 3)
     evaluated = gnnfast("evaluate", "run=run", "checkpoint=last", folder=tmp_path)
     assert evaluated.exit_code == 0, evaluated.stderr
+
+
+@pytest.mark.parametrize("arguments", [("hydra.run.dir=run",), ("resume=run", "training.epochs=8")])
+def test_two_commands_do_not_train_in_one_folder(arguments: tuple[str, ...], unbroken: Path, tmp_path: Path):
+    shutil.copytree(unbroken, tmp_path / "run")
+    kept = {path: path.read_bytes() for path in (tmp_path / "run").glob("*/*.pt")}
+    with FileLock(tmp_path / "run" / ".lock"):
+        second = gnnfast("train", *arguments, folder=tmp_path)
+
+    assert second.exit_code == 1
+    assert second.stderr.startswith("gnnfast train: another process is training in ")
+    assert "hydra.run.dir=DIR" in second.stderr
+    assert result_of(tmp_path / "run")["status"] == "finished"
+    assert {path: path.read_bytes() for path in (tmp_path / "run").glob("*/*.pt")} == kept
+    # Once that has ended, the folder is free.
+    assert gnnfast("train", "resume=run", folder=tmp_path).exit_code == 0
