@@ -157,12 +157,11 @@ class RunState:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "scaler": self.fabric.strategy.precision.state_dict(),
-            "history": None if self.history is None else self.history.state_dict(),
             # The loader itself is ahead of the optimizer while the mini-batches of a step are used.
             "loader": {**self.loader.state_dict(), "epoch": self.epoch, "step": self.batches},
             "num_seeds": self.sums.num_seeds,
             "work": self.sums.work,
-            "ranks": self.world.gather({"loss": float(self.sums.loss), "random": random_state(self.fabric.device)}),
+            "ranks": self.world.gather(self._own()),
             "rows": self.rows,
             "counters": {name: getattr(self, name) for name in _COUNTERS},
             "seconds": self.seconds(),
@@ -188,8 +187,6 @@ class RunState:
             raise ValueError(f"the checkpoint is of another model or optimizer: {reason}") from error
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
-        if self.history is not None:
-            self.history.load_state_dict(state["history"])
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
         self.epoch, self.batches = state["loader"]["epoch"], state["loader"]["step"]
         self.sums = self._no_sums()
@@ -200,6 +197,17 @@ class RunState:
         self.earlier_seconds, self.earlier_stage_seconds = state["seconds"], state["stage_seconds"]
         self._started_at = perf_counter()
         self._load_rank(state["ranks"])
+
+    def _own(self) -> dict[str, Any]:
+        """What each rank has of its own."""
+        # Running statistics are of a rank's own rows until they are evaluated.
+        buffers = dict(self.model.named_buffers()) if self.world.size > 1 else {}
+        return {
+            "loss": float(self.sums.loss),
+            "random": random_state(self.fabric.device),
+            "buffers": {name: buffer.cpu() for name, buffer in buffers.items()},
+            "history": None if self.history is None else self.history.state_dict(),
+        }
 
     def _load_rank(self, ranks: list[dict[str, Any]]) -> None:
         """Takes over what each rank has of its own."""
@@ -213,6 +221,13 @@ class RunState:
             self.sums.loss += sum(own["loss"] for own in ranks)
         if rank < len(ranks):
             set_random_state(ranks[rank]["random"], self.fabric.device)
+        # A rank that was not there begins with what the first one had.
+        own = ranks[rank if rank < len(ranks) else 0]
+        for name, buffer in self.model.named_buffers():
+            if name in own["buffers"]:
+                buffer.copy_(own["buffers"][name])
+        if self.history is not None:
+            self.history.load_state_dict(own["history"])
 
     def _no_sums(self) -> EpochSums:
         return EpochSums(torch.zeros((), device=self.fabric.device, dtype=torch.float64))

@@ -187,6 +187,12 @@ def uneven(folder: str, num_runs: int) -> None:
     write(folder, uneven_runs(num_runs))
 
 
+def resume(folder: str, kind: str) -> None:
+    from tests.distributed.trainings import unbroken_and_resumed_run
+
+    unbroken_and_resumed_run(Path(folder), kind)
+
+
 def do(job: str) -> None:
     name, *arguments = json.loads(job)
     work: Callable[..., None] = globals()[name]

@@ -6,6 +6,7 @@ import pytest
 
 from tests.distributed.test_launch import results, start
 from tests.distributed.trainings import NUM_STEPS
+from tests.training.test_resume import assert_left_alike
 
 
 @pytest.mark.faults
@@ -48,3 +49,10 @@ def test_a_few_uneven_runs_end(tmp_path: Path):
 
     told = results(tmp_path, 3)
     assert told[0] == told[1] == told[2]
+
+
+@pytest.mark.parametrize("kind", ["history", "running statistics"])
+def test_each_rank_goes_on_with_what_is_its_own(kind: str, tmp_path: Path):
+    start(2, "resume", str(tmp_path), kind)
+
+    assert_left_alike(tmp_path)

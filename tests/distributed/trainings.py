@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from itertools import islice
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -28,6 +29,7 @@ from gnnfast.sampler import (
 from gnnfast.training import TrainingSettings, train
 from tests.training.graphs import easy_dataset
 from tests.training.link_graphs import easy_recommendations
+from tests.training.test_resume import node_run, unbroken_and_resumed
 
 NUM_STEPS = 50
 BATCH_SIZE = 64
@@ -99,6 +101,15 @@ def uneven_runs(num_runs: int) -> list[str]:
             digest.update(parameter.detach().numpy().tobytes())
         outcomes.append(f"{result.history[-1]['train_loss']} {digest.hexdigest()}")
     return outcomes
+
+
+def unbroken_and_resumed_run(folder: Path, kind: str) -> None:
+    """A run whose ranks each have something of their own, and the same run broken off inside two epochs."""
+    if kind == "history":
+        go = node_run(folder, sampler=lambda dataset: GASSampler(dataset.graph, num_parts=12, parts_per_batch=2))
+    else:
+        go = node_run(folder, model={"norm": "batch"}, evaluate_every=2)
+    unbroken_and_resumed(go, folder, 2, 5)
 
 
 def _loader(dataset: Dataset, kind: int, seeds: torch.Tensor, batch_size: int) -> DataLoader:

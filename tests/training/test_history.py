@@ -227,7 +227,7 @@ def test_a_run_leaves_its_history_in_its_checkpoint(tmp_path: Path):
     train(model, DataLoader(dataset, sampler), torch.optim.Adam(model.parameters()), settings, run_folder=tmp_path)
     state = RunFolder(tmp_path).load_checkpoint("last")
     restored = History(model, dataset.num_nodes)
-    restored.load_state_dict(state["history"])
+    restored.load_state_dict(state["ranks"][0]["history"])
     # What the last epoch computed of each node is there, and no filling by the final weights.
     model.load_state_dict(state["model"])
     filled = History(model, dataset.num_nodes)
@@ -258,7 +258,7 @@ def test_runs_without_a_history_have_none_in_their_checkpoint(tmp_path: Path):
     loader = DataLoader(dataset, NeighborSampler(dataset.graph, [2, 2]))
     settings = TrainingSettings(epochs=1, accelerator="cpu")
     train(model, loader, torch.optim.Adam(model.parameters()), settings, run_folder=tmp_path)
-    assert RunFolder(tmp_path).load_checkpoint("last")["history"] is None
+    assert RunFolder(tmp_path).load_checkpoint("last")["ranks"][0]["history"] is None
 
 
 def test_a_model_in_float64_has_its_history_in_float64():

@@ -64,14 +64,23 @@ def finish(model, loader, optimizer, scheduler, folder, stop_after, resume, sett
 
 def assert_resumes(go, tmp_path: Path, *stops: int) -> None:
     """Broken off after so many mini-batches of each attempt, the run leaves what the unbroken one does."""
+    unbroken, resumed = unbroken_and_resumed(go, tmp_path, *stops)
+    assert_equal(unbroken.state_dict(), resumed.state_dict())
+    assert_left_alike(tmp_path)
+
+
+def unbroken_and_resumed(go, tmp_path: Path, *stops: int) -> tuple[Any, Any]:
+    """The model of a run from beginning to end, and that of one broken off."""
     unbroken = go(folder=tmp_path / "unbroken")
     for attempt, stop in enumerate(stops):
         torch.rand(attempt + 1)  # another process, with other random states
         with pytest.raises(Stopped):
             go(stop, resume=attempt > 0, folder=tmp_path / "resumed")
-    resumed = go(resume=True, folder=tmp_path / "resumed")
+    return unbroken, go(resume=True, folder=tmp_path / "resumed")
 
-    assert_equal(unbroken.state_dict(), resumed.state_dict())
+
+def assert_left_alike(tmp_path: Path) -> None:
+    """Both runs have left the same files."""
     assert left_by(tmp_path / "unbroken") == left_by(tmp_path / "resumed")
     for name in ("best", "last"):
         stored = [RunFolder(tmp_path / run).load_checkpoint(name) for run in ("unbroken", "resumed")]
