@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ from gnnfast.benchmark.peers.request import Request
 from gnnfast.benchmark.settings import BenchmarkSettings
 from gnnfast.benchmark.timing import Timing, in_turns
 from gnnfast.benchmark.work import Work
+
+log = logging.getLogger(__name__)
 
 DRAWN = {"torch_sparse": "once", "pyg_lib": "once", "graphbolt": "layer"}
 _TOLERANCE = 0.03  # between the sizes of two systems' mini-batches
@@ -182,6 +185,10 @@ class Bench:
         Raises:
             PeerError: If gnnfast itself fails.
         """
+        settings = self.settings
+        what = " ".join(filter(None, [stage, sides[0].conv]))
+        # Peers may need minutes for a round: whoever waits is to know for what.
+        log.info(f"{what}: {len(sides)} ways in turns, {settings.repeats} rounds or about {settings.max_seconds:.0f} s")
         cases: dict[Side, _Forgiving] = {}
         # All begin to import at once.
         processes = [self.systems.process(process or side.system, side.keeps_freed_memory) for side in sides]
@@ -191,7 +198,6 @@ class Bench:
                 cases[side] = _Forgiving(case, side, notes)
             except PeerError as error:
                 _note(notes, side, error)
-        settings = self.settings
         timings = in_turns(cases, settings.repeats, settings.max_seconds, calls_in_a_row, warm_up, min_rounds)
         for prepared in cases.values():
             prepared.forget()
@@ -218,7 +224,7 @@ class _Forgiving:
             return []
 
     def forget(self) -> None:
-        """Gives up what the case holds."""
+        """Gives up what the case holds; its facts are complete then."""
         if self._case is not None:
             with contextlib.suppress(PeerError):
                 self._case.forget()

@@ -82,9 +82,26 @@ def test_cases_are_prepared_run_and_forgotten():
         {"case": 1, "facts": {"unit": 3.0}},
         {"seconds": [2.0, 4.0]},
         {"seconds": [15.0]},
-        {},
+        {"facts": {}},
         {"error": "KeyError: 0"},
     ]
+
+
+def test_what_calls_have_found_is_told_at_their_end():
+    class Call:
+        def __init__(self):
+            self.calls = []
+
+        def __call__(self, i):
+            self.calls.append(i)
+            return 1.0
+
+        def closing_facts(self):
+            return {"calls": self.calls}
+
+    peer = SimpleNamespace(prepare=lambda request: (Call(), {}))
+    told = answers(peer, {"prepare": {}}, {"run": 0, "first_call": 1, "num_calls": 2}, {"forget": 0})
+    assert told[-1] == {"facts": {"calls": [1, 2]}}
 
 
 def test_a_failure_is_an_answer_in_one_line():

@@ -61,7 +61,7 @@ class HereCase:
         return [self.call(i) for i in range(first_call, first_call + num_calls)]
 
     def forget(self):
-        pass
+        self.facts |= getattr(self.call, "closing_facts", dict)()
 
 
 @pytest.fixture

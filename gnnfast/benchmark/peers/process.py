@@ -108,8 +108,8 @@ class PeerCase:
         return seconds
 
     def forget(self) -> None:
-        """Has the peer drop the case, with all memory that it takes."""
-        self._process.ask({"forget": self._number})
+        """Has the peer drop the case, with all memory that it takes, and say what it has found."""
+        self.facts |= self._process.ask({"forget": self._number})["facts"]
 
 
 class Systems:

@@ -1,8 +1,8 @@
-"""How much of a step goes to matrix products."""
+"""How much of a step is not matrix products."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -11,14 +11,10 @@ import torch
 from gnnfast.training.product_clock import ProductClock
 
 
-def share_of_products(step: Callable[[Any], object], batches: Iterable[Any]) -> float:
-    """Of the time of a step, that inside of operators that multiply matrices; the first call does not count."""
-    first, *others = batches
+def seconds_outside_products(step: Callable[[Any], object], batch: Any) -> float:
+    """Of a step, outside of operators that multiply matrices."""
     with ProductClock(torch.device("cpu")) as clock:
-        step(first)
-        clock.seconds = 0.0
         started_at = perf_counter()
-        for batch in others:
-            step(batch)
+        step(batch)
         seconds = perf_counter() - started_at
-    return float(clock.seconds / seconds)
+    return seconds - clock.seconds

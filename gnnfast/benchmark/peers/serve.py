@@ -2,7 +2,7 @@
 
     {"prepare": {...}}                         -> {"case": 0, "facts": {...}}
     {"run": 0, "first_call": 3, "num_calls": 2} -> {"seconds": [0.1, 0.1]}
-    {"forget": 0}                              -> {}
+    {"forget": 0}                              -> {"facts": {...}}
 
 What goes wrong is answered {"error": "..."}. Run by any Python 3.8 or newer, without gnnfast: it needs the standard
 library alone, and the peer's module, given by its name or by its file.
@@ -35,6 +35,7 @@ def serve(peer, requests, answers):
     """Answers requests until there are no more.
 
     `peer.prepare(request)` gives a function that makes call number i and returns the seconds that count, and facts.
+    What is known after the calls alone comes from the function's `closing_facts()`, where it has that.
     """
     cases: dict = {}
     for line in requests:
@@ -49,8 +50,7 @@ def serve(peer, requests, answers):
                 calls = range(first, first + request["num_calls"])
                 answer = {"seconds": [cases[request["run"]](i) for i in calls]}
             else:
-                del cases[request["forget"]]
-                answer = {}
+                answer = {"facts": getattr(cases.pop(request["forget"]), "closing_facts", dict)()}
         except Exception as error:
             message = " ".join(str(error).split())
             answer = {"error": f"{type(error).__name__}: {message}"}

@@ -49,9 +49,8 @@ def _variants(peer: str, keeps_freed_memory: bool) -> tuple[str, ...]:
 
 
 def _outside_products(row: Row) -> dict[str, float]:
-    """Seconds outside of matrix products, and how often the bytes could have been moved in them."""
-    if "share_of_products" not in row.facts:
+    """How often the step's bytes could have been moved while no matrices were multiplied."""
+    if "seconds_outside_products" not in row.facts:
         return {}
     assert row.limit is not None
-    outside = row.timing.median * (1 - row.facts["share_of_products"])
-    return {"seconds_outside_products": outside, "outside_to_memory_limit": outside / row.limit.memory_seconds}
+    return {"outside_to_memory_limit": row.facts["seconds_outside_products"] / row.limit.memory_seconds}
