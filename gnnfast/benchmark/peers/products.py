@@ -17,4 +17,4 @@ def seconds_outside_products(step: Callable[[Any], object], batch: Any) -> float
         started_at = perf_counter()
         step(batch)
         seconds = perf_counter() - started_at
-    return seconds - clock.seconds
+    return seconds - float(clock.seconds)
