@@ -22,20 +22,21 @@ def draw(
 ) -> tuple[torch.Tensor, torch.Tensor, bool]:
     """(out_indptr, edges, whether all edges were drawn once) as the kernels give them."""
     out_indptr = torch.empty(dst_nodes.numel() + 1, dtype=torch.int64)
-    complete = cpu.count_neighbors(indptr.numpy(), dst_nodes.numpy(), fanout, replace, out_indptr.numpy())
+    nodes, spans = dst_nodes.numpy(), np.empty((dst_nodes.numel(), 2), np.int64)
+    complete = cpu.count_neighbors(indptr.numpy(), nodes, fanout, replace, out_indptr.numpy(), spans)
     edges = torch.empty(int(out_indptr[-1]), dtype=torch.int64)
     key = np.uint64(layer_key)
-    cpu.sample_neighbors(indptr.numpy(), dst_nodes.numpy(), key, fanout, replace, out_indptr.numpy(), edges.numpy())
+    cpu.sample_neighbors(nodes, spans, key, fanout, replace, out_indptr.numpy(), edges.numpy())
     return out_indptr, edges, complete
 
 
 def draws_of_one_node(degree: int, fanout: int, replace: bool = False) -> np.ndarray:
     """Positions `(NUM_DRAWS, fanout)` that a node draws under as many keys."""
-    indptr, node = np.array([0, degree]), np.zeros(1, np.int64)
+    spans, node = np.array([[0, degree]]), np.zeros(1, np.int64)
     out_indptr = np.array([0, fanout])
     edges = np.empty((NUM_DRAWS, fanout), np.int64)
     for key in range(NUM_DRAWS):
-        cpu.sample_neighbors(indptr, node, np.uint64(key), fanout, replace, out_indptr, edges[key])
+        cpu.sample_neighbors(node, spans, np.uint64(key), fanout, replace, out_indptr, edges[key])
     return edges
 
 
@@ -95,7 +96,8 @@ def test_inclusion_weights_are_degree_over_drawn(graph: CSCGraph, fanout: int, r
     nodes = torch.arange(graph.num_nodes)
     out_indptr, edges, _ = draw(graph.indptr, nodes, 1, fanout, replace)
     weight = torch.empty(edges.numel())
-    cpu.inclusion_weights(graph.indptr.numpy(), nodes.numpy(), out_indptr.numpy(), weight.numpy())
+    spans = torch.stack([graph.indptr[:-1], graph.in_degree], 1)
+    cpu.inclusion_weights(spans.numpy(), out_indptr.numpy(), weight.numpy())
     assert torch.equal(weight, reference.inclusion_weights(graph.indptr, nodes, out_indptr))
 
 

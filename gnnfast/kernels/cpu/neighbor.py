@@ -12,7 +12,7 @@ _SCAN_LIMIT = 32  # up to here a linear scan for repeats beats a hash table
 
 
 @kernel
-def count_neighbors(indptr, dst_nodes, fanout, replace, out_indptr):
+def count_neighbors(indptr, dst_nodes, fanout, replace, out_indptr, out_spans):
     """Counts the in-edges that `sample_neighbors` will draw for each destination.
 
     indptr      int64 (num_nodes + 1,)
@@ -20,6 +20,8 @@ def count_neighbors(indptr, dst_nodes, fanout, replace, out_indptr):
     fanout      draws per destination; -1 means all in-edges
     replace     whether a destination may draw an edge again, and so more draws than it has in-edges
     out_indptr  int64 (num_dst + 1,)   filled
+    out_spans   int64 (num_dst, 2)     filled with the first in-edge and the number of in-edges of each destination,
+                                       which are then read in order instead of all over the graph
 
     Returns whether every in-edge of every destination will be drawn exactly once.
     """
@@ -33,6 +35,7 @@ def count_neighbors(indptr, dst_nodes, fanout, replace, out_indptr):
             prefetch(indptr, dst_nodes[i + _AHEAD])
         node = np.uint64(dst_nodes[i])
         degree = indptr[node + _ONE] - indptr[node]
+        out_spans[i, 0], out_spans[i, 1] = indptr[node], degree
         count = fanout * (degree > 0) if draws_again else min(degree, most)
         complete &= count == (0 if draws_again else degree)
         total += count
@@ -41,30 +44,26 @@ def count_neighbors(indptr, dst_nodes, fanout, replace, out_indptr):
 
 
 @kernel
-def sample_neighbors(indptr, dst_nodes, layer_key, fanout, replace, out_indptr, out_edges):
+def sample_neighbors(dst_nodes, spans, layer_key, fanout, replace, out_indptr, out_edges):
     """Draws in-edges of each destination: all of them where no more than `fanout`, else a uniform subset.
 
     Floyd's algorithm (Bentley and Floyd, A Sample of Brilliance, 1987): the cost follows the fanout, not the
     in-degree. Serial and without the interpreter lock, so that every loader thread runs its own.
 
-    indptr      int64 (num_nodes + 1,)
     dst_nodes   int64 (num_dst,)
+    spans       int64 (num_dst, 2)             as `count_neighbors` left them
     layer_key   uint64; draws are keyed by (layer_key, node, draw)
     out_indptr  int64 (num_dst + 1,)           as `count_neighbors` left it
     out_edges   int64 (out_indptr[-1],)        filled with positions in the graph's `indices`
     """
     slots = np.empty(0, dtype=np.int64)
     for i in range(dst_nodes.size):
-        if i + _AHEAD < dst_nodes.size:
-            prefetch(indptr, dst_nodes[i + _AHEAD])
-        node = np.uint64(dst_nodes[i])
-        first_edge = indptr[node]
-        degree = indptr[node + _ONE] - first_edge
+        first_edge, degree = spans[i, 0], spans[i, 1]
         if fanout < 0 or (degree <= fanout and not replace):
             for k in range(degree):
                 out_edges[out_indptr[i] + k] = first_edge + k
             continue
-        key = node_key(layer_key, node)
+        key = node_key(layer_key, np.uint64(dst_nodes[i]))
         if degree <= _BITS and not replace:
             # As below, with the edges drawn so far as bits of one number.
             drawn = np.uint64(0)
@@ -133,21 +132,17 @@ def _add_to_table(slots, edge):
 
 
 @kernel
-def inclusion_weights(indptr, dst_nodes, out_indptr, out_weight):
+def inclusion_weights(spans, out_indptr, out_weight):
     """in-degree / number drawn, for each drawn edge: makes up for the in-edges left out.
 
-    indptr      int64 (num_nodes + 1,)
-    dst_nodes   int64 (num_dst,)
+    spans       int64 (num_dst, 2)             as `count_neighbors` left them
     out_indptr  int64 (num_dst + 1,)           as `count_neighbors` left it
     out_weight  float32 (out_indptr[-1],)      filled
     """
     # Most nodes of most graphs keep all their in-edges: nothing else is done for them.
     out_weight[:] = 1
-    for i in range(dst_nodes.size):
-        if i + _AHEAD < dst_nodes.size:
-            prefetch(indptr, dst_nodes[i + _AHEAD])
+    for i in range(spans.shape[0]):
         first, last = out_indptr[i], out_indptr[i + 1]
-        node = np.uint64(dst_nodes[i])
-        degree = indptr[node + _ONE] - indptr[node]
+        degree = spans[i, 1]
         if degree != last - first and last > first:
             out_weight[first:last] = degree / (last - first)

@@ -32,6 +32,7 @@ def draw_egos(indptr, indices, seed_nodes, first_ego, hop_keys, budget, replace,
     keys = np.full(_num_slots_for(0), -1, np.int64)
     frontier = np.empty(1, np.int64)
     offsets = np.empty(2, np.int64)
+    spans = np.empty((1, 2), np.int64)
     edges = np.empty(1, np.int64)
     for ego in range(first_ego, seed_nodes.size):
         seed_node = seed_nodes[ego]
@@ -45,13 +46,14 @@ def draw_egos(indptr, indices, seed_nodes, first_ego, hop_keys, budget, replace,
         for hop in range(hop_keys.size):
             if offsets.size <= frontier_size:
                 offsets = np.empty(2 * frontier_size, np.int64)
-            count_neighbors(indptr, frontier[:frontier_size], budget, replace, offsets[: frontier_size + 1])
+                spans = np.empty((2 * frontier_size, 2), np.int64)
+            count_neighbors(indptr, frontier[:frontier_size], budget, replace, offsets[: frontier_size + 1], spans)
             num_drawn = offsets[frontier_size]
             if edges.size < num_drawn:
                 edges = np.empty(2 * num_drawn, np.int64)
             sample_neighbors(
-                indptr,
                 frontier[:frontier_size],
+                spans,
                 hop_keys[hop],
                 budget,
                 replace,

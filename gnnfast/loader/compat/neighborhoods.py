@@ -104,9 +104,10 @@ class Neighborhoods:
             return block.indptr.numpy(), block.edge_ids.numpy()
         graph_indptr = self.graph.indptr.numpy()
         indptr = self._empty(frontier.size + 1, torch.int64).numpy()
-        kernels.count_neighbors(graph_indptr, frontier, fanout, self.replace, indptr)
+        spans = self._buffers.empty((frontier.size, 2), torch.int64).numpy()
+        kernels.count_neighbors(graph_indptr, frontier, fanout, self.replace, indptr, spans)
         edges = self._empty(int(indptr[-1]), torch.int64).numpy()
-        kernels.sample_neighbors(graph_indptr, frontier, np.uint64(key), fanout, self.replace, indptr, edges)
+        kernels.sample_neighbors(frontier, spans, np.uint64(key), fanout, self.replace, indptr, edges)
         return indptr, edges
 
     def _empty(self, size: int, dtype: torch.dtype) -> Tensor:

@@ -101,9 +101,10 @@ class HopAssembler:
         """
         graph_indptr = self.graph.indptr.numpy()
         indptr = self.empty(frontier.size + 1, torch.int64)
-        count_neighbors(graph_indptr, frontier, -1, False, indptr.numpy())
+        spans = self.empty_spans(frontier.size)
+        count_neighbors(graph_indptr, frontier, -1, False, indptr.numpy(), spans)
         edges = self.empty(int(indptr[-1]), torch.int64)
-        sample_neighbors(graph_indptr, frontier, np.uint64(0), -1, False, indptr.numpy(), edges.numpy())
+        sample_neighbors(frontier, spans, np.uint64(0), -1, False, indptr.numpy(), edges.numpy())
         sources = self.empty(edges.numel(), torch.int32)
         if starts_anew:
             source_map.start(frontier[:0])
@@ -119,6 +120,11 @@ class HopAssembler:
     def empty(self, size: int, dtype: torch.dtype) -> Tensor:
         """Uninitialized memory of the pool."""
         return self._buffers.empty((size,), dtype)
+
+    def empty_spans(self, num_dst: int) -> np.ndarray:
+        """Where in-edges of destinations begin and how many there are: room for `count_neighbors` to say so."""
+        spans: np.ndarray = self._buffers.empty((num_dst, 2), torch.int64).numpy()
+        return spans
 
 
 @dataclass

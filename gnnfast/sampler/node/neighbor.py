@@ -121,13 +121,14 @@ class NeighborSampler:
         # A copy: numbering what is drawn may move the node map's array.
         frontier = node_map.nodes()[first:].copy()
         indptr = empty(frontier.size + 1, torch.int64)
-        is_complete = kernels.count_neighbors(graph_indptr, frontier, fanout, self.replace, indptr.numpy())
+        spans = self._assembler.empty_spans(frontier.size)
+        is_complete = kernels.count_neighbors(graph_indptr, frontier, fanout, self.replace, indptr.numpy(), spans)
         edges = empty(int(indptr[-1]), torch.int64)
         kernels.sample_neighbors(
-            graph_indptr, frontier, np.uint64(layer_key), fanout, self.replace, indptr.numpy(), edges.numpy()
+            frontier, spans, np.uint64(layer_key), fanout, self.replace, indptr.numpy(), edges.numpy()
         )
         weight = None
         if not is_complete:
             weight = empty(edges.numel(), torch.float32)
-            kernels.inclusion_weights(graph_indptr, frontier, indptr.numpy(), weight.numpy())
+            kernels.inclusion_weights(spans, indptr.numpy(), weight.numpy())
         return self._assembler.hop(node_map, indptr, edges, weight)

@@ -125,9 +125,10 @@ class WeightedNeighborSampler:
         indptr = empty(frontier.size + 1, torch.int64)
         key = np.uint64(layer_key)
         if fanout == -1:
-            neighbor.count_neighbors(graph_indptr, frontier, -1, False, indptr.numpy())
+            spans = self._assembler.empty_spans(frontier.size)
+            neighbor.count_neighbors(graph_indptr, frontier, -1, False, indptr.numpy(), spans)
             edges = empty(int(indptr[-1]), torch.int64)
-            neighbor.sample_neighbors(graph_indptr, frontier, key, -1, False, indptr.numpy(), edges.numpy())
+            neighbor.sample_neighbors(frontier, spans, key, -1, False, indptr.numpy(), edges.numpy())
             return self._assembler.hop(node_map, indptr, edges, None)
         sums = self._sums[self._draws_at_once(fanout)].numpy()
         is_complete, sample = False, kernels.sample_independent

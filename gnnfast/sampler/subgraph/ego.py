@@ -76,9 +76,10 @@ class EgoSampler:
         # A copy: entering nodes may move the node map's array.
         frontier = node_map.nodes()[first:].copy()
         offsets = self._empty(frontier.size + 1, torch.int64).numpy()
-        count_neighbors(indptr, frontier, -1, False, offsets)
+        spans = self._buffers.empty((frontier.size, 2), torch.int64).numpy()
+        count_neighbors(indptr, frontier, -1, False, offsets, spans)
         edges = self._empty(int(offsets[-1]), torch.int64)
-        sample_neighbors(indptr, frontier, np.uint64(0), -1, False, offsets, edges.numpy())
+        sample_neighbors(frontier, spans, np.uint64(0), -1, False, offsets, edges.numpy())
         numbers = self._empty(edges.numel(), torch.int32)
         node_map.add(self.graph.indices.numpy(), edges.numpy(), numbers.numpy())
 
