@@ -55,7 +55,8 @@ def start(folder: Path) -> subprocess.Popen[str]:
 def said(process: subprocess.Popen[str]) -> list[Any]:
     """The steps that a process has taken, and at last the digest of its weights."""
     assert process.stdout is not None
-    return [json.loads(line) for line in process.stdout if line.endswith("\n")]
+    with process.stdout as lines:
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 @pytest.mark.faults

@@ -167,25 +167,31 @@ import gnnfast.sampler
 from gnnfast.datasets import synthetic
 from gnnfast.loader import DataLoader
 from gnnfast.nn import GNN
-from gnnfast.runtime.allocator import keep_freed_memory
+from gnnfast.runtime.allocator import give_back_freed_memory, keep_freed_memory
 from gnnfast.runtime.memory import held_bytes, peak_memory_bytes
 from gnnfast.training import TrainingSettings, memory_check, train
 
 sampler, arguments, conv, batch_size = json.loads(sys.argv[1])
+
+def run(num_nodes, num_edges):
+    dataset = synthetic(
+        num_nodes, num_edges, num_features=256, num_classes=10, attainable_hops=0, fractions=(0.1, 0.05, 0.05)
+    )
+    made = getattr(gnnfast.sampler, sampler)(dataset.graph, **arguments)
+    loader = DataLoader(dataset, made, batch_size=batch_size, num_threads=2)
+    model = GNN(256, 256, 2, 10, conv=conv, dropout=0.5)
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    train(model, loader, optimizer, TrainingSettings(epochs=2, evaluate_every=1, accelerator="cpu"))
+
 keep_freed_memory()
+run(20_000, 100_000)  # compiling kernels takes memory too, where they are not cached
+give_back_freed_memory()
 baseline = held_bytes()["resident"]
-dataset = synthetic(
-    150_000, 3_000_000, num_features=256, num_classes=10, attainable_hops=0, fractions=(0.1, 0.05, 0.05)
-)
-made = getattr(gnnfast.sampler, sampler)(dataset.graph, **arguments)
-loader = DataLoader(dataset, made, batch_size=batch_size, num_threads=2)
-model = GNN(256, 256, 2, 10, conv=conv, dropout=0.5)
-optimizer = torch.optim.Adam(model.parameters(), fused=True)
 estimates = []
 original = memory_check.estimate_memory
 memory_check._surely_fits = lambda *_: False
 memory_check.estimate_memory = lambda *arguments: estimates.append(original(*arguments)) or estimates[0]
-train(model, loader, optimizer, TrainingSettings(epochs=2, evaluate_every=1, accelerator="cpu"))
+run(150_000, 3_000_000)
 print(json.dumps([baseline, estimates[0].peak, peak_memory_bytes()]))
 """
 
@@ -206,6 +212,7 @@ CONFIGURATIONS = [
 
 
 @pytest.mark.slow
+@pytest.mark.timing  # beside other processes more mini-batches are made before one is used
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process holds")
 @pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=lambda c: f"{c[0]}-{c[2]}-{c[3]}")
 def test_the_estimate_is_within_a_fifth_of_the_measured_peak(configuration: tuple):
