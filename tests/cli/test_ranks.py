@@ -28,8 +28,15 @@ TINY = (
     "model.dropout=0.3",
 )
 
+BY_ITSELF = (pytest.mark.slow, pytest.mark.timing)
+
 GNNFAST = (sys.executable, "-m", "gnnfast")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "gnnfast")
+
+
+def groups(number: int) -> list[Any]:
+    """The first one is tried every time, the others where there is more time."""
+    return [pytest.param(i, marks=BY_ITSELF if i == 0 else pytest.mark.faults) for i in range(number)]
 
 
 def start(*arguments: str, folder: Path, command: tuple[str, ...] = GNNFAST) -> subprocess.Popen[str]:
@@ -100,7 +107,8 @@ def test_a_wrong_setting_is_one_line_on_several_devices_too(tmp_path: Path):
     assert result_of(tmp_path / "r")["status"] == "failed"
 
 
-@pytest.mark.faults
+@pytest.mark.slow
+@pytest.mark.timing
 def test_torchrun_trains_as_devices_do(tmp_path: Path):
     started = run("training.devices=2", "hydra.run.dir=two", folder=tmp_path)
     code, _, stderr = run("-m", "seed=0,1", "hydra.sweep.dir=sweep", folder=tmp_path, command=TORCHRUN)
@@ -111,7 +119,8 @@ def test_torchrun_trains_as_devices_do(tmp_path: Path):
     assert {result_of(tmp_path / "sweep" / job)["status"] for job in "01"} == {"finished"}
 
 
-@pytest.mark.faults
+@pytest.mark.slow
+@pytest.mark.timing
 def test_under_torchrun_a_job_of_a_sweep_may_fail_and_a_rank_may_not(tmp_path: Path):
     code, _, stderr = run("-m", "sampler.fanouts=[5],[5,5]", "hydra.sweep.dir=sweep", folder=tmp_path, command=TORCHRUN)
     assert code != 0
@@ -127,7 +136,8 @@ def test_under_torchrun_a_job_of_a_sweep_may_fail_and_a_rank_may_not(tmp_path: P
     assert time.monotonic() - began < 150
 
 
-@pytest.mark.faults
+@pytest.mark.slow
+@pytest.mark.timing
 def test_a_sweep_of_two_jobs_on_two_devices_makes_two_whole_run_folders(tmp_path: Path):
     code, stdout, stderr = run("-m", "seed=0,1", "training.devices=2", folder=tmp_path)
 
@@ -172,8 +182,7 @@ class Failing(NeighborSampler):
 '''
 
 
-@pytest.mark.faults
-@pytest.mark.parametrize("group", range(4))
+@pytest.mark.parametrize("group", groups(4))
 def test_a_rank_that_fails_ends_the_command_within_30_seconds_and_is_named(group: int, tmp_path: Path):
     (tmp_path / "failing.py").write_text(FAILING)
     for trial in range(5):
@@ -195,8 +204,7 @@ def test_a_rank_that_fails_ends_the_command_within_30_seconds_and_is_named(group
         assert result_of(tmp_path / "r")["status"] == "failed"
 
 
-@pytest.mark.faults
-@pytest.mark.parametrize("group", range(5))
+@pytest.mark.parametrize("group", groups(5))
 def test_a_restarted_run_ends_with_the_unbroken_result(group: int, tmp_path: Path):
     (tmp_path / "failing.py").write_text(FAILING)
     failing = (
@@ -221,8 +229,7 @@ def test_a_restarted_run_ends_with_the_unbroken_result(group: int, tmp_path: Pat
             assert torch.equal(tensor, expected[name]), name
 
 
-@pytest.mark.faults
-@pytest.mark.parametrize("group", range(4))
+@pytest.mark.parametrize("group", groups(4))
 def test_a_run_killed_at_random_and_resumed_is_the_unbroken_one(group: int, tmp_path: Path):
     """Five kills of one rank, or of the parent, each; the rest is resumed."""
     length = ("training.devices=2", "training.epochs=60", "training.checkpoint_steps=5")
@@ -259,7 +266,8 @@ def _kill_one(which: int, after_seconds: float, arguments: list[str], folder: Pa
     wait_for(lambda: not any(is_alive(rank) for rank in ranks))
 
 
-@pytest.mark.faults
+@pytest.mark.slow
+@pytest.mark.timing
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_ranks_with_a_checkpoint(signum: signal.Signals, tmp_path: Path):
     process = start("training.devices=2", "training.epochs=10000", "hydra.run.dir=r", folder=tmp_path)
@@ -276,7 +284,8 @@ def test_a_signal_stops_the_ranks_with_a_checkpoint(signum: signal.Signals, tmp_
     assert not any(is_alive(rank) for rank in ranks)
 
 
-@pytest.mark.faults
+@pytest.mark.slow
+@pytest.mark.timing
 def test_nothing_is_left_when_the_parent_is_killed(tmp_path: Path):
     before = leftovers()
     process = start("training.devices=2", "training.epochs=10000", "hydra.run.dir=r", folder=tmp_path)

@@ -9,7 +9,8 @@ from tests.distributed.trainings import NUM_STEPS
 from tests.training.test_resume import assert_left_alike
 
 
-@pytest.mark.faults
+@pytest.mark.slow
+@pytest.mark.timing
 @pytest.mark.parametrize("name", ["pubmed", "synthetic"])
 def test_steps_on_several_ranks_are_those_of_one(name: str, tmp_path: Path):
     told = {}

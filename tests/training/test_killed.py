@@ -44,7 +44,6 @@ weights = [tensor.numpy().tobytes() for tensor in model.state_dict().values()]
 print(json.dumps({"weights": hashlib.sha256(b"".join(weights)).hexdigest()}))
 """
 CHECKPOINT_STEPS = 7
-NUM_KILLS = 20
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
@@ -59,15 +58,18 @@ def said(process: subprocess.Popen[str]) -> list[Any]:
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-@pytest.mark.faults
-def test_twenty_kills_leave_the_unbroken_run(tmp_path: Path):
+@pytest.mark.parametrize(
+    "num_kills",
+    [pytest.param(4, marks=[pytest.mark.slow, pytest.mark.timing]), pytest.param(20, marks=pytest.mark.faults)],
+)
+def test_a_run_killed_again_and_again_ends_as_the_unbroken_one(num_kills: int, tmp_path: Path):
     unbroken = start(tmp_path / "unbroken")
     *steps, expected = said(unbroken)
     assert unbroken.wait() == 0
     generator = random.Random(0)
     reached = 0
     lost = []
-    for _ in range(NUM_KILLS):
+    for _ in range(num_kills):
         process = start(tmp_path / "killed")
         assert process.stdout is not None
         taken = [json.loads(process.stdout.readline()) for _ in range(generator.randrange(1, len(steps) // 15))]
@@ -89,7 +91,8 @@ def test_twenty_kills_leave_the_unbroken_run(tmp_path: Path):
     assert 0 < max(lost) <= CHECKPOINT_STEPS
 
 
-@pytest.mark.faults
+@pytest.mark.slow
+@pytest.mark.timing
 def test_the_command_line_goes_on_after_kills_and_signals(tmp_path: Path):
     command = [sys.executable, "-m", "gnnfast", "train"]
     options = ["training.epochs=60", "training.accelerator=cpu", "loader.batch_size=32", "training.checkpoint_steps=5"]
