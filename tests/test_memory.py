@@ -54,7 +54,7 @@ def test_memory_does_not_grow_over_twenty_epochs(precision: str):
 
 
 LONG_TRAINING = """
-import json, os, sys, threading
+import gc, json, os, sys, threading
 for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     os.environ[cache] = "32"  # as the command line does
 import torch
@@ -83,6 +83,7 @@ optimizer = torch.optim.Adam(model.parameters(), lr=0.001, fused=True)
 settings = TrainingSettings(epochs=500, evaluate_every=5, checkpoint_steps=7, accelerator="cpu")
 train(model, loader, optimizer, settings, run_folder=sys.argv[1], progress=Watch())
 del loader
+gc.collect()
 print(json.dumps({"threads": threading.active_count()}))
 """
 
