@@ -141,14 +141,17 @@ def _linear_backward(
             x_gradient[rows] = _product(piece, columns)
         if x is not None:
             # torch's own product in bfloat16 is oneDNN's, and turns pieces round more quickly.
-            is_half = x.dtype == torch.bfloat16
-            totals[0].add_((piece.t() @ x[rows]).t() if is_half else _product(x[rows].t(), piece.t()))
+            totals[0].add_(piece.t() @ x[rows] if is_half else _product(x[rows].t(), piece.t()))
         totals[1].add_(piece.sum(0))
 
+    is_half = g.dtype == torch.bfloat16
     in_channels = 0 if x is None else x.shape[1]
-    totals = [g.new_zeros(shape, dtype=torch.float32) for shape in ((in_channels, out_channels), (out_channels,))]
+    # As the products come: adding them up turned round would take a sixth of the time of a product.
+    shape = (out_channels, in_channels) if is_half else (in_channels, out_channels)
+    totals = [g.new_zeros(shape, dtype=torch.float32), g.new_zeros(out_channels, dtype=torch.float32)]
     add_pieces(add, totals, num_rows, g.itemsize)
-    return x_gradient, totals[0].t().to(g.dtype).contiguous(), totals[1].to(g.dtype)
+    weight_gradient = totals[0] if is_half else totals[0].t()
+    return x_gradient, weight_gradient.to(g.dtype).contiguous(), totals[1].to(g.dtype)
 
 
 @_linear_backward.register_fake
