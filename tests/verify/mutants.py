@@ -69,10 +69,9 @@ class OtherKernel(Neighbor):
 
 
 @numba.njit
-def _floyd_with_an_exclusive_bound(indptr, dst_nodes, layer_key, fanout, replace, out_indptr, out_edges):  # type: ignore[no-untyped-def]
+def _floyd_with_an_exclusive_bound(dst_nodes, spans, layer_key, fanout, replace, out_indptr, out_edges):  # type: ignore[no-untyped-def]
     for i in range(dst_nodes.size):
-        first_edge = indptr[dst_nodes[i]]
-        degree = indptr[dst_nodes[i] + 1] - first_edge
+        first_edge, degree = spans[i]
         out = out_edges[out_indptr[i] : out_indptr[i + 1]]
         key = node_key(layer_key, dst_nodes[i])
         for k in range(out.size):
@@ -85,10 +84,9 @@ def _floyd_with_an_exclusive_bound(indptr, dst_nodes, layer_key, fanout, replace
 
 
 @numba.njit
-def _sixteen_bits_modulo_the_degree(indptr, dst_nodes, layer_key, fanout, replace, out_indptr, out_edges):  # type: ignore[no-untyped-def]
+def _sixteen_bits_modulo_the_degree(dst_nodes, spans, layer_key, fanout, replace, out_indptr, out_edges):  # type: ignore[no-untyped-def]
     for i in range(dst_nodes.size):
-        first_edge = indptr[dst_nodes[i]]
-        degree = indptr[dst_nodes[i] + 1] - first_edge
+        first_edge, degree = spans[i]
         out = out_edges[out_indptr[i] : out_indptr[i + 1]]
         key = node_key(layer_key, dst_nodes[i])
         num_bits = np.uint64(48 if degree < 65536 else 1)

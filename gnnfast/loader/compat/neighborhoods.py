@@ -104,7 +104,7 @@ class Neighborhoods:
             return block.indptr.numpy(), block.edge_ids.numpy()
         graph_indptr = self.graph.indptr.numpy()
         indptr = self._empty(frontier.size + 1, torch.int64).numpy()
-        spans = self._buffers.empty((frontier.size, 2), torch.int64).numpy()
+        spans = np.empty((frontier.size, 2), np.int64)
         kernels.count_neighbors(graph_indptr, frontier, fanout, self.replace, indptr, spans)
         edges = self._empty(int(indptr[-1]), torch.int64).numpy()
         kernels.sample_neighbors(frontier, spans, np.uint64(key), fanout, self.replace, indptr, edges)

@@ -101,7 +101,7 @@ class HopAssembler:
         """
         graph_indptr = self.graph.indptr.numpy()
         indptr = self.empty(frontier.size + 1, torch.int64)
-        spans = self.empty_spans(frontier.size)
+        spans = np.empty((frontier.size, 2), np.int64)
         count_neighbors(graph_indptr, frontier, -1, False, indptr.numpy(), spans)
         edges = self.empty(int(indptr[-1]), torch.int64)
         sample_neighbors(frontier, spans, np.uint64(0), -1, False, indptr.numpy(), edges.numpy())
@@ -120,11 +120,6 @@ class HopAssembler:
     def empty(self, size: int, dtype: torch.dtype) -> Tensor:
         """Uninitialized memory of the pool."""
         return self._buffers.empty((size,), dtype)
-
-    def empty_spans(self, num_dst: int) -> np.ndarray:
-        """Where in-edges of destinations begin and how many there are: room for `count_neighbors` to say so."""
-        spans: np.ndarray = self._buffers.empty((num_dst, 2), torch.int64).numpy()
-        return spans
 
 
 @dataclass

@@ -121,7 +121,7 @@ class NeighborSampler:
         # A copy: numbering what is drawn may move the node map's array.
         frontier = node_map.nodes()[first:].copy()
         indptr = empty(frontier.size + 1, torch.int64)
-        spans = self._assembler.empty_spans(frontier.size)
+        spans = np.empty((frontier.size, 2), np.int64)
         is_complete = kernels.count_neighbors(graph_indptr, frontier, fanout, self.replace, indptr.numpy(), spans)
         edges = empty(int(indptr[-1]), torch.int64)
         kernels.sample_neighbors(

@@ -125,7 +125,7 @@ class WeightedNeighborSampler:
         indptr = empty(frontier.size + 1, torch.int64)
         key = np.uint64(layer_key)
         if fanout == -1:
-            spans = self._assembler.empty_spans(frontier.size)
+            spans = np.empty((frontier.size, 2), np.int64)
             neighbor.count_neighbors(graph_indptr, frontier, -1, False, indptr.numpy(), spans)
             edges = empty(int(indptr[-1]), torch.int64)
             neighbor.sample_neighbors(frontier, spans, key, -1, False, indptr.numpy(), edges.numpy())

@@ -76,7 +76,7 @@ class EgoSampler:
         # A copy: entering nodes may move the node map's array.
         frontier = node_map.nodes()[first:].copy()
         offsets = self._empty(frontier.size + 1, torch.int64).numpy()
-        spans = self._buffers.empty((frontier.size, 2), torch.int64).numpy()
+        spans = np.empty((frontier.size, 2), np.int64)
         count_neighbors(indptr, frontier, -1, False, offsets, spans)
         edges = self._empty(int(offsets[-1]), torch.int64)
         sample_neighbors(frontier, spans, np.uint64(0), -1, False, offsets, edges.numpy())
