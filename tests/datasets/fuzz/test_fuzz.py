@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.datasets.fuzz.formats import FORMATS
@@ -27,6 +28,18 @@ def test_what_is_wrong_is_one_clear_line(name: str):
 @pytest.mark.parametrize("name", FORMATS)
 def test_nothing_is_found_in_a_while(name: str):
     fuzz_long(FORMATS[name])
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e300])
+@pytest.mark.parametrize("name", ["ogb_mapped", "ogb_compressed"])
+def test_features_of_nodes_outside_the_splits_are_finite_too(name: str, value: float, tmp_path: Path):
+    form = FORMATS[name]
+    *test, outside = form.arrays["test"]
+    features = form.arrays["features"].astype(np.float64)
+    features[outside, 1] = value
+    form.write(tmp_path, form.arrays | {"features": features, "test": np.array(test)})
+    with pytest.raises(ValueError, match=f"feature 1 of node {outside} is .* must be finite"):
+        form.load(tmp_path)
 
 
 def test_the_check_finds_what_is_wrong(tmp_path: Path):
